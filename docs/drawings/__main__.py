@@ -1,8 +1,8 @@
-"""Draw the diagrams of docs/concepts.md: masks and shapes come from the network's code, settings from the experiments.
+"""Draw the diagrams of docs/concepts.md, with masks and shapes from the network's code and settings from experiments.
 
 python -m docs.drawings [--out docs/images]
 
-The output is deterministic. Each SVG contains the numbers that it shows as JSON in its description.
+The output is deterministic. The description of each SVG contains the numbers that the drawing shows, as JSON.
 """
 
 import argparse

@@ -15,7 +15,7 @@ from pocketdit.backbones.neighborhood import block_edges, neighborhood_mask
 from pocketdit.backbones.spec import AdaptiveSparseAttention
 
 QUERY = (6, 10)  # row and column of the token whose keys are shown
-LEFT, RIGHT, SIZE = 2.5, 28.5, 21.0  # columns of the masks, and their size
+LEFT, RIGHT, SIZE = 2.5, 28.5, 21.0  # x of the left and right masks, and the side of each
 STRONG_BLUE, STRONG_ORANGE, PALE = "#5c9bd1", "#eb9a45", "#f4f6f7"
 
 Mask = NDArray[np.bool_]
@@ -35,13 +35,13 @@ def pretraining_grid() -> int:
 
 
 def local_mask(side: int, attention: AdaptiveSparseAttention) -> Mask:
-    """Return the mask (N, N) of the local branch for side * side tokens, True where a query attends to a key."""
+    """Return the local branch's mask (N, N) for side * side tokens, which is True where a query attends to a key."""
     mask: Mask = neighborhood_mask(side**2, attention.blocks, attention.radius, torch.device("cpu")).numpy()
     return mask
 
 
 def compressed_tokens(side: int) -> Mask:
-    """Return a mask (N / 4, N), True where a compressed key depends on a token: the compression's nonzero gradients."""
+    """Return a mask (N / 4, N) that is True where a compressed key has a nonzero gradient with respect to a token."""
     torch.manual_seed(0)
     layer = AdaptiveSparseSelfAttention(8, 8, AdaptiveSparseAttention("assa", kv_heads=1))
     k = torch.randn(1, 1, side**2, 8, requires_grad=True)
@@ -51,7 +51,7 @@ def compressed_tokens(side: int) -> Mask:
 
 
 def rectangles(mask: Mask) -> list[tuple[int, int, int, int]]:
-    """Cover the True entries of a mask by disjoint rectangles (row, column, height, width)."""
+    """Cover the True entries of a mask with disjoint rectangles (row, column, height, width)."""
     covered = []
     row_edges = [0, *(np.flatnonzero((mask[1:] != mask[:-1]).any(1)) + 1).tolist(), len(mask)]
     for top, bottom in pairwise(row_edges):
@@ -63,7 +63,7 @@ def rectangles(mask: Mask) -> list[tuple[int, int, int, int]]:
 
 
 def assa_data() -> Data:
-    """Return what ``draw_assa`` shows: both branches' masks as rectangles, and the sizes."""
+    """Return the data that ``draw_assa`` shows: the masks of both branches as rectangles, and the sizes."""
     side, attention = pretraining_grid(), outer_attention()
     mask, compressed = local_mask(side, attention), compressed_tokens(side)
     query = QUERY[0] * side + QUERY[1]

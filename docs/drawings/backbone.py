@@ -1,4 +1,4 @@
-"""The three stages of the network, and one block."""
+"""Draws the three stages of the network, and one block."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -23,7 +23,7 @@ def backbone_data() -> Data:
 
 
 def draw_backbone(data: Data) -> Figure:
-    """Draw the three stages, and the parts of one block beside them."""
+    """Draw the three stages and, beside them, the parts of one block."""
     figure, axes = canvas(5.2, 7.2)
     draw_stages(axes, data)
     draw_block(axes)

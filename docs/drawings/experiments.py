@@ -1,4 +1,4 @@
-"""The experiments whose settings the diagrams show."""
+"""Loads the experiments whose settings the diagrams show."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -13,7 +13,7 @@ PRETRAIN = ROOT / "experiments" / "paper" / "elastic_256.yaml"
 DISTILL = ROOT / "experiments" / "paper" / "step_distill_1024.yaml"
 
 Data = Mapping[str, Any]
-"""The numbers that a diagram shows, ready for JSON."""
+"""The numbers that a diagram shows, as values that JSON can represent."""
 
 
 @cache

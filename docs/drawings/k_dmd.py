@@ -1,4 +1,4 @@
-"""The data flow of an iteration of K-DMD."""
+"""Draws the data flow of a K-DMD iteration."""
 
 from matplotlib.figure import Figure
 
@@ -18,7 +18,7 @@ def k_dmd_data() -> Data:
 
 
 def draw_k_dmd(data: Data) -> Figure:
-    """Draw the data flow of an iteration of K-DMD."""
+    """Draw the data flow of a K-DMD iteration."""
     figure, axes = canvas(5.2, 7.3)
     left, right, wide = 14.5, 40.0, 18.0
     times = ", ".join(f"{time:g}" for time in data["times"][:-1])

@@ -1,4 +1,4 @@
-"""Boxes, arrows, labels and colors of the diagrams."""
+"""Draws the boxes, arrows and labels of the diagrams, and defines their colors."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ GREY, BLUE, ORANGE, GREEN, PURPLE = "#edf0f2", "#cfe2f3", "#fbdcb8", "#d3ebd0", 
 
 
 def canvas(width: float, height: float) -> tuple[Figure, Axes]:
-    """Return a white figure, whose size is in inches, with axes in tenths of an inch and the origin at the top left."""
+    """Return a white figure (size in inches) with axes in tenths of an inch and the origin at the top left."""
     figure = Figure(figsize=(width, height), facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, 10 * width), ylim=(10 * height, 0))
@@ -64,6 +64,6 @@ def arrow(axes: Axes, *points: tuple[float, float], **style: Any) -> None:
 
 
 def plus(axes: Axes, x: float, y: float) -> None:
-    """Draw a sum."""
+    """Draw a plus sign in a circle, which represents an addition."""
     axes.plot(x, y, "o", color="white", markeredgecolor=LINE, markeredgewidth=1.2, markersize=11.5, zorder=3)
     axes.plot(x, y, "+", color=LINE, markeredgewidth=1.4, markersize=7, zorder=4)

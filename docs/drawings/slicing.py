@@ -1,4 +1,4 @@
-"""Draws the weights of one block, and the part of each that a width uses."""
+"""Draws the weights of one block, and the part of each weight that a width uses."""
 
 from dataclasses import replace
 from typing import Any
@@ -36,7 +36,7 @@ def slicing_data() -> Data:
 
 
 def draw_slicing(data: Data) -> Figure:
-    """Draw the weights of one block to scale, with the part that each width uses."""
+    """Draw the weights of one block to scale, and mark the part that each width uses."""
     figure, axes = canvas(5.2, 5.2)
     scale, left, middle = 46 / data["ffn"][-1][1], 3.0, 20.5
 

@@ -1,4 +1,4 @@
-"""Render formulas as MathML, which browsers display without a script, with the converter included in docutils."""
+"""Renders formulas as MathML with the converter in docutils. Browsers display MathML without a script."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def visit_inline(self: HTML5Translator, node: nodes.math) -> None:
 
 
 def visit_block(self: HTML5Translator, node: nodes.math_block) -> None:
-    """Write a formula on a line of its own, which scrolls on narrow screens."""
+    """Write a formula on a separate line, which can be scrolled on narrow screens."""
     formula = tex2mathml(node.astext(), as_block=True)
     self.body.append(f'<div class="math" style="overflow: auto hidden">{formula}</div>')
     raise nodes.SkipNode

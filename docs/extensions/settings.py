@@ -1,7 +1,4 @@
-"""The ``settings`` directive, which lists the keys of a configuration section or the arguments of a class.
-
-The class is one that is named in a section.
-"""
+"""The ``settings`` directive, which lists the keys of a configuration section or the arguments of a component class."""
 
 import importlib
 import inspect
@@ -31,10 +28,10 @@ PLURALS = ("text", "whole number", "number", "path", "section", "mapping")
 
 
 class Settings(SphinxDirective):
-    """Lists the arguments of a class, which for a dataclass are its fields.
+    """Lists the constructor arguments of a class. The arguments of a dataclass are its fields.
 
-    Usage: ``.. settings:: package.module.Class`` with ``:prefix: training``. ``:supplied:`` names arguments that the
-    program supplies; they are left out.
+    Usage: ``.. settings:: package.module.Class`` with the option ``:prefix: training``. The option ``:supplied:`` names
+    arguments that the program supplies, which are not listed.
     """
 
     required_arguments = 1
@@ -61,7 +58,7 @@ class Settings(SphinxDirective):
 
 
 def documented(cls: type) -> dict[str, str]:
-    """Return the text about each argument in the ``Args:`` and ``Attributes:`` sections of a class and its bases."""
+    """Return each argument's description from the ``Args:`` and ``Attributes:`` sections of a class and its bases."""
     texts: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         for section in re.findall(r"^(?:Args|Attributes):\n((?:(?: {4}.*)?\n?)+)", inspect.getdoc(base) or "", re.M):
@@ -71,7 +68,7 @@ def documented(cls: type) -> dict[str, str]:
 
 
 def summary(name: str, annotation: Any) -> str:
-    """Describe a section with the first line of its class's docstring, and a tag with the same text for all tags."""
+    """Describe a section by the first line of its class's docstring, and every ``kind`` key by the same sentence."""
     if name == "kind":
         return "Selects this kind of section."
     section = next((cls for cls in (annotation, *get_args(annotation)) if is_dataclass(cls)), None)
@@ -79,7 +76,7 @@ def summary(name: str, annotation: Any) -> str:
 
 
 def describe(annotation: Any) -> str:
-    """Describe the YAML values of a type."""
+    """Describe the YAML values that a type accepts."""
     args = get_args(annotation)
     if get_origin(annotation) is Annotated:
         return describe(args[0])
@@ -105,7 +102,7 @@ def describe_list(item: str) -> str:
 
 
 def default(cls: type, parameter: inspect.Parameter) -> str:
-    """Return the end of an entry's heading."""
+    """Return the part of an entry's heading that shows the default value."""
     if parameter.default is inspect.Parameter.empty:
         return ", required"
     if is_dataclass(cls) and any(f.name == parameter.name and f.default_factory is not MISSING for f in fields(cls)):
@@ -115,6 +112,6 @@ def default(cls: type, parameter: inspect.Parameter) -> str:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Register the directive."""
+    """Register the directive with Sphinx."""
     app.add_directive("settings", Settings)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
