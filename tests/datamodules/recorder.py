@@ -1,4 +1,4 @@
-"""Trains on two ranks and records what each rank saw. ``recording`` runs this module as a script.
+"""Trains on two ranks, and records the batches that each rank reads. ``recording`` runs this module as a script.
 
     python -m tests.datamodules.recorder DATA OUT STEPS [CHECKPOINT]
 
@@ -31,7 +31,7 @@ RANKS = 2
 
 
 class Recorder(LightningModule):
-    """A model with one weight, which records the rows, a hash of the images and captions, and the loss of each step."""
+    """A model with one weight. It records the rows, a hash of the images and captions, and the loss of each step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Recorder(LightningModule):
 
 
 def train(data: str, out: Path, steps: int, checkpoint: str | None) -> None:
-    """Train as the rank that the environment names, save every seventh step, and write OUT/rankN.json."""
+    """Train as the rank in LOCAL_RANK, save a checkpoint every seven steps, and write OUT/rankN.json."""
     warnings.simplefilter("ignore")
     model = Recorder()
     module = ShardDataModule(data, batch_size=4, workers=1, window=3, crop="random")
@@ -100,7 +100,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def recording(folder: Path, data: str, steps: int, checkpoint: Path | None = None) -> Iterator["subprocess.Popen[str]"]:
-    """Run this script for the duration of the block."""
+    """Run this module as a script in a separate process for the duration of the block."""
     folder.mkdir()
     path = os.pathsep.join([*(entry for entry in sys.path if entry), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
@@ -125,7 +125,7 @@ def recording(folder: Path, data: str, steps: int, checkpoint: Path | None = Non
 
 
 def record(folder: Path, data: str, steps: int, checkpoint: Path | None = None) -> list[dict[str, Any]]:
-    """Train to the last step, and return the records of both ranks."""
+    """Train in a separate process to the last step, and return the records of both ranks."""
     with recording(folder, data, steps, checkpoint) as process:
         _, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors[-3000:]

@@ -56,7 +56,7 @@ def _sample(number: int, split: str) -> Sample:
 
 @pytest.fixture
 def experiment(tmp_path: Path, checkpoints: Path) -> Callable[..., Path]:
-    """Return a function that writes an experiment with published encoders and a tiny network."""
+    """Return a function that writes the YAML file of an experiment with published encoders and a tiny network."""
 
     def write(kind: str = "qwen_image", **changes: Any) -> Path:
         values = yaml.safe_load(PRETRAIN.read_text())

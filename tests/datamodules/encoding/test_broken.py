@@ -1,4 +1,4 @@
-"""Broken samples of an encoded data set are skipped and counted. They never end a run."""
+"""Tests that broken samples of an encoded data set are skipped and counted, and never end a run."""
 
 import json
 import re
@@ -65,7 +65,7 @@ def fixture_encoded(images: Images, tmp_path: Path) -> Path:
 
 
 def rewrite(encoded: Path, out: Path, damage: Callable[[Tensors], bytes], rows: set[int]) -> None:
-    """Copy a data set, and damage some of its training samples."""
+    """Copy an encoded data set, and damage the training samples in ``rows``."""
 
     def samples(split: str) -> Iterator[Sample]:
         index = module_of(encoded).split(split)

@@ -1,4 +1,4 @@
-"""Encoded data sets contain what the encoders compute, and their batches contain what a run would have computed."""
+"""Tests that encoded data sets contain the encoders' outputs, and that their batches equal those computed by a run."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -46,7 +46,7 @@ def encoders_of(experiment: Path) -> Encoders:
 def test_batches_equal_those_that_the_encoders_compute(
     images: Images, experiment: Write, tmp_path: Path, kind: str
 ) -> None:
-    """Samples, captions and padding are the same. The numbers are equal up to rounding, which depends on the batch."""
+    """Samples, captions and padding are the same. Tensors are equal up to rounding, which depends on the batch size."""
     source, file, out = images(), experiment(kind), tmp_path / "out"
     encode(file, source, out, "--dtype", "float32", "--batch-size", "3")
     encoders = encoders_of(file)
@@ -124,7 +124,7 @@ def test_report_states_size_and_quality(
     source, out = images(), tmp_path / "out"
     encode(experiment(), source, out, "--latents-only", "--dtype", "float32")
     report = capsys.readouterr().out
-    # All buckets of base size 64 have 3072 or 4096 pixels, so latents have 48 or 64 positions of 16 4-byte numbers.
+    # Buckets of base size 64 have 3072 or 4096 pixels, so latents have 48 or 64 positions with 16 float32 numbers each.
     assert "20 train, 4 validation samples at base size 64, 0 skipped" in report
     assert "stored per image: 3.6 kB of latents and 0.0 kB of text embeddings" in report
     assert "reconstruction of" in report
@@ -132,7 +132,7 @@ def test_report_states_size_and_quality(
 
 
 def test_index_lies_beside_the_shards(images: Images, experiment: Write, tmp_path: Path) -> None:
-    """A run that reads the data set from remote storage then need not read all shards first."""
+    """With the stored index, a run on remote data does not have to read all shards before it starts."""
     out = tmp_path / "out"
     encode(experiment("flux"), images(), out)
     for split in SPLITS:

@@ -1,4 +1,4 @@
-"""The cost estimate of a run on encoded data counts only the encoders that the run loads."""
+"""Tests that the cost estimate of a run on encoded data counts only the encoders that the run loads."""
 
 from collections.abc import Callable
 from pathlib import Path

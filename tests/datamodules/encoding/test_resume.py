@@ -1,4 +1,4 @@
-"""A killed job resumes with the same command, and its result is byte-identical to that of an uninterrupted job."""
+"""Tests that the same command resumes a killed job, with a result that is byte-identical to an uninterrupted job's."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ OPTIONS = ("--batch-size", "3", "--base-size", "64")
 
 
 def contents(dataset: Path) -> dict[str, bytes]:
-    """Return the files of a data set, except for locks and caches."""
+    """Return the content of each file of a data set, except for locks and caches."""
     return {
         str(path.relative_to(dataset)): path.read_bytes()
         for path in sorted(dataset.rglob("*"))
@@ -68,7 +68,7 @@ def test_job_that_is_killed_between_two_sizes_completes_the_other(
 
 
 class Interruption(BaseException):
-    """Raised to end a job at once, as a signal does."""
+    """Raised to end a job immediately, as a signal would."""
 
 
 @contextmanager
@@ -98,7 +98,7 @@ def test_interrupted_job_continues_with_the_missing_shards(
         write(self, split, shard, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(UnfinishedDataset, "write", record_write)
-    for limit, shards in ((7, 1), (13, 2)):  # inside the second and the third shard
+    for limit, shards in ((7, 1), (13, 2)):  # within the second and within the third shard
         with interrupted_after(limit), pytest.raises(Interruption):
             encode(file, source, out)
         assert finished(out) == shards
@@ -149,7 +149,7 @@ def start(command: Sequence[str]) -> "subprocess.Popen[bytes]":
 
 
 def run_and_kill(command: Sequence[str], out: Path, shards: int) -> None:
-    """Start a command, and kill it with all its processes once the given number of shards is finished."""
+    """Start a command, and kill all of its processes once the given number of shards is finished."""
     process = start(command)
     try:
         deadline = time.monotonic() + 300

@@ -1,4 +1,4 @@
-"""Training on an encoded data set equals training on its images, without loading the encoders."""
+"""Tests that training on an encoded data set is equivalent to training on its images, without loading the encoders."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -37,13 +37,13 @@ def train(experiment: Path, data: Path, folder: Path, *options: str) -> Path:
 
 
 def losses_of(run: Path) -> dict[str, list[float]]:
-    """Return the losses of every step and of every validation."""
+    """Return the training and validation losses of a run, in the order of their steps."""
     metrics = read_metrics(run / "metrics.jsonl")
     return {name: [value for _, value in sorted(points)] for name, points in metrics.items() if "/loss" in name}
 
 
 def test_exactly_stored_data_train_the_same_weights(scenes: Path, tmp_path: Path, tracking: str) -> None:
-    """With float32 and encoders whose results do not depend on the batch, not even the last bit differs."""
+    """With float32, and with encoders whose results do not depend on the batch, all weights are bit-identical."""
     encode(PRETRAIN, scenes, tmp_path / "encoded", "--dtype", "float32")
     options = ("stage.init_args.drop_text=0.5", tracking)
     expected, weights = (
@@ -56,7 +56,7 @@ def test_exactly_stored_data_train_the_same_weights(scenes: Path, tmp_path: Path
 
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return a list to which the name of each encoder is added when it has been loaded."""
+    """Return a list to which the class name of each encoder is added when the encoder is loaded."""
     names: list[str] = []
     freeze = FrozenModule.freeze
 

@@ -1,4 +1,4 @@
-"""Tests the duplicate index against a search that compares all pairs, and the hashes of real pictures."""
+"""Tests the duplicate index against a search that compares all pairs, and tests the hashes of real pictures."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from datamodules.filters.hashes import hash_image
 def test_index_finds_what_a_comparison_of_all_pairs_finds(distance: int) -> None:
     numbers = np.random.default_rng(distance)
     looks = [int(look) for look in numbers.integers(0, 2**63, 60)]
-    for look in list(looks):  # variants that differ in 0 to 17 bits
+    for look in list(looks):  # add variants that differ in 0 to 17 bits
         for count in numbers.integers(0, 18, 4):
             bits = numbers.choice(64, count, replace=False)
             looks.append(look ^ sum(1 << int(bit) for bit in bits))
@@ -40,7 +40,7 @@ def test_exact_index_compares_pixels_only() -> None:
 
 
 def test_first_image_stays_the_original() -> None:
-    """An image is compared only with images that were kept, so the last of a chain of small changes is kept too."""
+    """Images are compared only with images that were kept, so "c" is kept, although it is similar to "b"."""
     index = DuplicateIndex(1)
     assert [index.add(name, ImageHashes(name, look)) for name, look in (("a", 0), ("b", 1), ("c", 3))] == [
         None,
@@ -56,7 +56,7 @@ def test_pixels_decide_the_exact_hash() -> None:
     other.putpixel((0, 0), (1, 2, 3))
     hashes = [hash_image(image, perceptual=False).pixels for image in (picture, picture.copy(), other)]
     assert hashes[0] == hashes[1] != hashes[2]
-    wide, high = Image.new("RGB", (8, 2)), Image.new("RGB", (2, 8))  # the same bytes
+    wide, high = Image.new("RGB", (8, 2)), Image.new("RGB", (2, 8))  # their pixels have the same bytes
     assert hash_image(wide, perceptual=False) != hash_image(high, perceptual=False)
 
 

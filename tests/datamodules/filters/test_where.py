@@ -1,4 +1,4 @@
-"""Tests for the meaning of conditions. Only what the grammar allows is accepted."""
+"""Tests that conditions have the documented meaning, and that only the documented grammar is accepted."""
 
 import operator
 import random
@@ -40,7 +40,7 @@ ROW: dict[str, object] = {
         ("nsfw or flag", True),
         ("aesthetic > 5 and nsfw", False),
         ("not (aesthetic > 5 and nsfw)", True),
-        ("text > 12", True),  # a cell of a CSV file is text
+        ("text > 12", True),  # values from a CSV file are text
         ("text >= aesthetic", True),
         ("meta.width >= 512", True),
         ('meta.exif.Model == "X1"', True),
@@ -110,7 +110,7 @@ def test_columns_of_a_condition() -> None:
 
 
 def test_random_conditions_agree_with_python() -> None:
-    """With values in all columns, a condition means what it means in Python."""
+    """If all columns have values, a condition has the same result as in Python."""
     numbers = random.Random(0)
     for _ in range(300):
         row: Mapping[str, float] = {name: numbers.randrange(4) for name in "abc"}

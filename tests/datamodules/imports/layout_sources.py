@@ -1,4 +1,4 @@
-"""Functions that write a small source in each layout, with real files, and return the samples to expect from it."""
+"""Functions that write a small source with real files in each layout, and return the samples that it must yield."""
 
 import io
 import json
@@ -14,7 +14,7 @@ from scipy.io import savemat
 
 
 class Expected(NamedTuple):
-    """A sample that is expected from a source."""
+    """A sample that importing a source must yield."""
 
     pixels: np.ndarray
     captions: tuple[str, ...]
@@ -141,7 +141,7 @@ SYNSETS = {"n01440764": "tench", "n02123045": "tabby", "n03126707": "crane"}
 
 
 def write_class_folders(source: Path) -> Samples:
-    """Write images as ImageNet is usually unpacked: with a folder for each class in train/ and val/."""
+    """Write images in the usual folders of the unpacked ImageNet: train/ and val/, with one subfolder per class."""
     expected: Samples = {}
     for number, (synset, name) in enumerate(SYNSETS.items()):
         for folder, split, count in (("train", "train", 3), ("val", "validation", 1)):
@@ -169,7 +169,7 @@ def write_imagenet_tars(source: Path) -> Samples:
         outer[f"{synset}.tar"] = write_tar(source / f"{synset}.tar", members).read_bytes()
         (source / f"{synset}.tar").unlink()
     write_tar(source / "ILSVRC2012_img_train.tar", outer)
-    truth = [3, 1]  # classes of the validation images, by their number in meta.mat
+    truth = [3, 1]  # class numbers (from meta.mat) of the validation images
     flat = {f"ILSVRC2012_val_{i:08d}.JPEG": image_bytes(50 + i, "JPEG") for i in range(1, 3)}
     write_tar(source / "ILSVRC2012_img_val.tar", flat)
     for (member, content), label in zip(flat.items(), truth, strict=True):
@@ -192,7 +192,7 @@ def write_imagenet_tars(source: Path) -> Samples:
 
 
 def write_path_table(source: Path, suffix: str) -> tuple[Path, Samples]:
-    """Write a table of paths next to a folder of images."""
+    """Write a table of image paths and captions next to a folder of images."""
     (source / "pictures").mkdir()
     table = source / f"list{suffix}"
     rows = []

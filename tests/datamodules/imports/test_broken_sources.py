@@ -1,4 +1,4 @@
-"""Every mistake in a broken source is reported with its file and row or member, and everything else is used."""
+"""Tests that each error in a source is reported with its file and row or member, and that all other data is used."""
 
 import json
 import sys
@@ -23,7 +23,7 @@ from tests.datamodules.imports.test_layouts import read_back
 
 
 def build(source: Path, **options: Any) -> tuple[dict[str, tuple[str, str]], set[str]]:
-    """Return the reason and the rule of everything that is skipped, and the IDs of the samples."""
+    """Build a data set. Return the reason and rule of each skipped entry, and the IDs of the samples."""
     out = (source if source.is_dir() else source.parent).parent / "out"
     report = build_dataset(source, out, progress=False, **options)
     return {entry.id: (entry.reason, entry.rule) for entry in report.skipped}, set(read_back(out))
@@ -77,7 +77,7 @@ def test_broken_tar_is_named_and_the_others_are_used(source: Path, damage: str) 
         case "cut":
             tar.write_bytes(content[:3000])
         case "header":
-            start = content.index(b"000010001.jpg")  # the header of the second sample
+            start = content.index(b"000010001.jpg")  # the tar header of the second sample
             tar.write_bytes(content[:start] + b"\x01" * 512 + content[start + 512 :])
         case "empty":
             tar.write_bytes(b"")
@@ -128,7 +128,7 @@ def test_damaged_rows_of_parquet_are_named(source: Path) -> None:
     path = source / "data" / "train-00000-of-00001.parquet"
     content = bytearray(path.read_bytes())
     (source / "data" / "train-2.parquet").write_bytes(content)
-    content[4:60] = bytes(56)  # overwrites the first page
+    content[4:60] = bytes(56)  # overwrite the first page
     path.write_bytes(content)
     skipped, kept = build(source)
     assert len(kept) == 7
@@ -213,7 +213,7 @@ def test_truncated_tar_of_imagenet_is_refused(source: Path, size: int) -> None:
 
 @pytest.mark.parametrize("tar", ["ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"])
 def test_damaged_header_in_a_tar_of_imagenet_is_refused(source: Path, tar: str) -> None:
-    """Python's tarfile mistakes a damaged header for the end of the tar."""
+    """Python's ``tarfile`` interprets a damaged header as the end of the tar."""
     sources.write_imagenet_tars(source)
     content = (source / tar).read_bytes()
     start = content.index(b"n02123045_1.JPEG" if "train" in tar else b"ILSVRC2012_val_00000002.JPEG")

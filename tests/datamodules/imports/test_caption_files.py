@@ -1,4 +1,4 @@
-"""Every caption in a user's folder is kept whole, or the report says why it is not."""
+"""Tests that every caption in a user's folder is kept in full, or that the report explains why not."""
 
 import json
 from pathlib import Path
@@ -66,7 +66,7 @@ TABLES = {
 @pytest.mark.parametrize("explicit", [False, True])
 def test_tables_of_every_kind(tmp_path: Path, source: Path, name: str, explicit: bool) -> None:
     write(source, ["p.png", "sub/q.png"])
-    table = (tmp_path if explicit else source) / name  # an explicit table may be in another folder
+    table = (tmp_path if explicit else source) / name  # a table that is passed explicitly may be in another folder
     table.write_text(TABLES[name])
     found = captions(source, reading=ReadOptions(captions=table if explicit else None))
     assert found["p.png"][0].replace('"', "") == "a red circle, left of a blue square"
@@ -132,7 +132,7 @@ def test_text_file_is_one_caption_unless_asked(source: Path) -> None:
 
 
 def test_default_caption_is_only_for_images_without_any(source: Path) -> None:
-    """A caption file that cannot be read is still an error, because its caption is lost."""
+    """An unreadable caption file is still an error, because the image would silently lose its caption."""
     write(source, ["a.png", "b.png", "c.png", "d.png"], {"a.txt": "a cat", "c.txt": "", "d.json": "["})
     report, samples = build(source, validation_fraction=0.0, reading=ReadOptions(default_caption="a zorb"))
     assert {name: sample.captions for name, sample in samples["train"].items()} == {

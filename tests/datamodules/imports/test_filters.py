@@ -1,4 +1,4 @@
-"""Tests the filters on a small source, for which the images that they leave out were counted by hand."""
+"""Tests the filters on a small source for which the number of images that each filter excludes is known."""
 
 import io
 import json
@@ -52,7 +52,7 @@ def test_every_limit_counts_what_it_leaves_out(source: Path) -> None:
         (source / f"{name}.txt").write_text(" ".join(["word"] * count))
     filters = Filters(min_side=40, max_aspect=2.0, min_pixels=3600, max_pixels=9000, min_words=3, max_words=5)
     report, kept = build(source, filters)
-    assert kept == {"fine.png", "edge.png"}  # every limit is inclusive
+    assert kept == {"fine.png", "edge.png"}  # these images are exactly at the limits, which are inclusive
     lines = [line.split() for line in describe_dataset(source.parent / "out").splitlines()]
     assert ["used", "2"] in lines
     assert ["--min-words", "3", "--max-words", "5", "2"] in lines
@@ -86,7 +86,7 @@ def test_captions_of_other_lengths_are_removed(source: Path) -> None:
 def test_conditions_see_the_columns_of_img2dataset(
     source: Path, conditions: list[str], kept: dict[int, set[int]]
 ) -> None:
-    """The column "aesthetic" (4 + the picture's number) is in the Parquet files, and "width" is in the JSON members."""
+    """The column "aesthetic" (4 + the picture's number) is in the Parquet files, "width" in the JSON members."""
     write_img2dataset(source)
     report, names = build(source, Filters(where=tuple(map(parse_condition, conditions))))
     expected = {f"{shard // 10:05d}.tar/{shard // 10:05d}{i:04d}" for shard, numbers in kept.items() for i in numbers}
@@ -112,7 +112,7 @@ def test_misspelt_column_is_refused_with_the_names_of_the_columns(source: Path) 
 
 
 def test_first_of_several_duplicates_is_kept(source: Path) -> None:
-    """Of images that occur in two tars, those in the first tar are kept, whatever their key and format."""
+    """If an image occurs in two tars, the copy in the first tar is kept, whatever its key and format."""
     members: dict[str, bytes] = {}
     for name, number, kind in (("x", 1, "PNG"), ("y", 2, "PNG"), ("z", 1, "WEBP")):
         suffix = kind.lower()

@@ -1,4 +1,4 @@
-"""Training on tars in place, through an index, equals training on the data set that ``data build`` makes of them."""
+"""Tests that training on indexed tars in place is equivalent to training on a data set built from the tars."""
 
 import io
 import json
@@ -117,7 +117,7 @@ def contents(batch: dict[str, Any]) -> tuple[list[int], list[str], bytes]:
 
 
 def test_batches_equal_those_of_the_imported_images(source: Path, tmp_path: Path) -> None:
-    """With a single tar, the order is the same, so nothing differs over several epochs."""
+    """With a single tar, the order is the same, so all batches of several epochs are the same."""
     write_mixed_tar(source)
     build_dataset(source, tmp_path / "built", validation_fraction=0.2, progress=False)
     index(source, tmp_path / "indexed", fraction=0.2)
@@ -209,7 +209,7 @@ def test_sizes_of_rotated_and_converted_images(source: Path, tmp_path: Path) -> 
     def add(name: str, image: Image.Image, kind: str, **options: Any) -> None:
         file = io.BytesIO()
         image.save(file, format=kind, **options)
-        members[f"{name}.jpg"] = file.getvalue()  # img2dataset can keep any bytes under this name
+        members[f"{name}.jpg"] = file.getvalue()  # img2dataset can store any format with this suffix
         members[f"{name}.txt"] = name.encode()
 
     exif = Image.Exif()
@@ -325,7 +325,7 @@ def test_index_that_is_complete_is_not_written_again(source: Path, tmp_path: Pat
 def test_no_command_replaces_the_folder_of_indexed_tars(
     source: Path, tmp_path: Path, scenes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The folder ``train`` of an index in place may contain the user's tars."""
+    """The folder ``train`` of an in-place index may contain the user's tars, which must not be deleted."""
     sources.write_img2dataset(source / "train")
     sources.write_img2dataset(source / "val")
     report = index(source, None)

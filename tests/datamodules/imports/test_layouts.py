@@ -1,4 +1,4 @@
-"""Sources in every layout become data sets, from which WebDataset and PIL read back every pixel."""
+"""Tests that a data set built from any layout has the source's pixels, as read by WebDataset and PIL."""
 
 import io
 import json
@@ -42,7 +42,7 @@ LAYOUTS: dict[str, tuple[Callable[[Path], Samples], ReadOptions, str]] = {
 
 
 def read_back(out: Path) -> Samples:
-    """Read a data set with WebDataset and PIL, without any of this project's code."""
+    """Read a data set with WebDataset and PIL instead of this project's code."""
     samples = {}
     for split in ("train", "validation"):
         shards = [str(shard) for shard in sorted((out / split).glob("*.tar"))]

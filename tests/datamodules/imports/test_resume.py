@@ -1,4 +1,4 @@
-"""Builds that are killed before writing any one file resume and produce the same bytes, also in several processes."""
+"""Tests that a killed build resumes and produces the same bytes, whichever file it was about to write."""
 
 import functools
 import multiprocessing
@@ -34,7 +34,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def write_tars(source: Path, tars: int = TARS, samples: int = SAMPLES) -> None:
-    """Write tars whose last samples repeat the first ones of the next tar. One sample is broken."""
+    """Write tars, one with a broken sample. The last sample of each tar is the same as the first sample of the next."""
     for shard in range(tars):
         members: dict[str, bytes] = {}
         for i in range(samples):
@@ -54,7 +54,7 @@ def contents(out: Path) -> dict[str, bytes]:
 
 
 def run_and_die(source: Path, out: Path, number: int) -> bool:
-    """Build in a forked process that is killed before it writes file ``number``. Return whether it was killed."""
+    """Build in a forked process that is killed before it writes file ``number``, and return whether it was killed."""
 
     def run() -> None:
         numbers = count(1)
@@ -88,7 +88,7 @@ def test_build_that_is_killed_at_any_file_resumes_with_equal_bytes(tmp_path: Pat
         if not run_and_die(source, out, number):
             break
         assert not (out / "dataset.json").exists()
-        run_and_die(source, out, 2)  # dies again, soon after it has resumed
+        run_and_die(source, out, 2)  # the resumed build is killed again, before its second file
         build(source, out)
         assert contents(out) == expected, number
     assert number > 2 * TARS + 6
@@ -116,7 +116,7 @@ def test_finished_units_and_shards_are_not_made_again(
 
 @pytest.mark.usefixtures("small_shards")
 def test_images_are_not_stored_twice_for_long(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While shards are written, only a few units have image files that have not been deleted yet."""
+    """While shards are written, the temporary image files of only a few units exist at the same time."""
     write_tars(source, tars=10)
     left: list[int] = []
 
@@ -168,7 +168,7 @@ def test_killed_command_leaves_no_process_behind_and_resumes(tmp_path: Path, sou
     assert len(children) >= 2
     deadline = time.monotonic() + 30
     while any(Path(f"/proc/{child}").exists() for child in children):
-        assert time.monotonic() < deadline, "a worker process outlives the command"
+        assert time.monotonic() < deadline, "a worker process must not outlive the command"
         time.sleep(0.05)
     assert not (out / "dataset.json").exists()
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
@@ -189,7 +189,7 @@ def test_process_that_dies_is_reported_and_the_build_resumes(tmp_path: Path, sou
         "from pathlib import Path\n"
         "from datamodules.imports import pool\n"
         "from datamodules.imports.build import build_dataset\n"
-        "if __name__ != '__main__':\n"  # in the worker processes
+        "if __name__ != '__main__':\n"  # the following lines run in the worker processes
         "    def die(*_): os.kill(os.getpid(), signal.SIGKILL)\n"
         "    pool._finish = die\n"
         "else:\n"

@@ -1,4 +1,4 @@
-"""A user's folder: every file is either used or accounted for, and the user's own splits are kept."""
+"""Tests that every file in a user's folder is either used or reported, and that the user's splits are kept."""
 
 import os
 from pathlib import Path

@@ -79,7 +79,7 @@ def test_every_pictogram_on_white_is_for_training() -> None:
 
 def test_splits_never_change() -> None:
     dog, cat = Item("dog", 0.25, 0.5, 0.4), Item("cat", 0.75, 0.5, 0.4)
-    # A change would move compositions between the splits of existing data sets.
+    # A different result would move compositions between the splits of existing data sets.
     held_out = [
         other
         for other in CATALOG

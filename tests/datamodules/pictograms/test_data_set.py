@@ -1,4 +1,4 @@
-"""Tests for data sets of pictograms: what is stored, and who is credited."""
+"""Tests for data sets of pictograms: their content and the credits."""
 
 import io
 from dataclasses import asdict

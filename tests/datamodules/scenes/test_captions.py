@@ -1,6 +1,6 @@
-"""Captions of 800 scenes are true, parse back exactly, and have exact annotations.
+"""Tests that the captions of 800 scenes are true, can be parsed without loss, and have exact annotations.
 
-The tests parse the captions independently of the code that writes them.
+To check that a caption is true, the tests parse it independently of the code that writes captions.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Rendered shapes have the area, centroid, and colors of their descriptions."""
+"""Tests that rendered shapes have the area, centroid, and colors that their scene specifies."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_colors_are_exact_and_edges_are_antialiased() -> None:
 
 
 def test_later_objects_do_not_paint_over_earlier_ones() -> None:
-    """The boxes of nearby objects can overlap even if the objects do not, so only their masks must be painted."""
+    """The boxes of nearby objects can overlap even if the objects do not, so only the shapes must be painted."""
     first = Object("circle", "red", "small", 40, 64, 12)
     second = Object("circle", "blue", "small", 66, 64, 12)
     both = np.asarray(render_scene(Scene(128, 128, "grey", (first, second))))

@@ -1,4 +1,4 @@
-"""Tests for the properties of 600 random scenes."""
+"""Tests that 600 random scenes have the required properties."""
 
 import itertools
 import math

@@ -23,7 +23,7 @@ def test_no_scene_or_id_occurs_in_both_splits() -> None:
 def test_scenes_and_splits_never_change() -> None:
     assert list(islice(generate_scenes("train", 10**9, seed=3), 20)) == TRAIN[:20]
     assert next(generate_scenes("train", 1, seed=4)) != TRAIN[0]
-    # A change would move captions between the splits of existing data sets.
+    # A different result would move captions between the splits of existing data sets.
     assert split_of("a blue square") == "validation"
     assert split_of("a red circle") == "train"
 

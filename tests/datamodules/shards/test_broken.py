@@ -1,4 +1,4 @@
-"""The loader skips and counts the lost samples of broken shards, and validation reports the damage."""
+"""Tests that the loader skips and counts the samples lost in broken shards, and that validation reports the damage."""
 
 import logging
 import re
@@ -16,7 +16,7 @@ from tests.fuzz.tar_files import content_offset, edit_json, edit_member, header_
 
 
 def _end(shard: Path) -> int:
-    """Return the offset of the end of the last member, including its padding."""
+    """Return the offset at which the last member and its padding end."""
     with tarfile.open(shard) as tar:
         last = tar.getmembers()[-1]
         return last.offset_data + -(-last.size // 512) * 512
@@ -33,7 +33,7 @@ def _damage_header(shard: Path) -> None:
     shard.write_bytes(content)
 
 
-# For each kind of damage: a function that damages 00001.tar (samples 7 to 13), the number of lost rows, and the reason.
+# Each kind of damage: a function that damages 00001.tar (samples 7 to 13), the number of lost rows, and the reason.
 KINDS: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "truncated inside an image": (
         lambda s: _cut(s, content_offset(s, "00000010.png") + 20),
@@ -132,7 +132,7 @@ def test_batch_with_only_broken_samples_is_replaced_from_its_bucket(
     make_dataset: Callable[..., Path],
 ) -> None:
     path = make_dataset(train=12, samples_per_shard=12)
-    broken = [0, 4]  # the samples of size 128x128 are 0, 4, and 8
+    broken = [0, 4]  # two of the three samples of size 128x128, which are 0, 4, and 8
     for key in broken:
         edit_member(path / "train" / "00000.tar", key, "png", b"not an image")
     module = ShardDataModule(str(path), batch_size=2, workers=0)
@@ -150,7 +150,7 @@ def test_bucket_with_only_broken_samples_is_replaced_from_other_buckets(
     make_dataset: Callable[..., Path], workers: int
 ) -> None:
     path = make_dataset(train=12, samples_per_shard=12)
-    for key in (0, 4, 8):  # all samples of size 128x128
+    for key in (0, 4, 8):  # all three samples of size 128x128
         edit_member(path / "train" / "00000.tar", key, "png", b"not an image")
     module = ShardDataModule(str(path), batch_size=2, workers=workers)
     batches = list(islice(module.train_dataloader(), module.batches_per_epoch))

@@ -24,7 +24,7 @@ def _sample(image: Image.Image, extension: str = "png") -> Sample:
 
 
 def _bars() -> Image.Image:
-    """Return a 300x100 image with a red, a green, and a blue third."""
+    """Return a 300x100 image with three vertical bars: red, green, and blue."""
     pixels = np.zeros((100, 300, 3), dtype=np.uint8)
     for third in range(3):
         pixels[:, 100 * third : 100 * (third + 1), third] = 255
@@ -41,7 +41,7 @@ def test_image_of_its_bucket_size_is_unchanged(make_sample: Maker) -> None:
 def test_crop_is_taken_at_its_position(crop_x: float, channel: int) -> None:
     image = decode_image(_sample(_bars()), Bucket(64, 64), crop_x=crop_x)
     assert image.shape == (3, 64, 64)
-    inner = image[:, :, 2:-2].float()  # the resampling filter reaches across the edge of the crop
+    inner = image[:, :, 2:-2].float()  # without the edges, where the resampling filter mixes in neighboring bars
     assert inner[channel].mean() > 254
     assert inner.sum() < 255 * 64 * 61
 
@@ -68,7 +68,7 @@ def test_every_image_mode_becomes_rgb(mode: str) -> None:
 
 def test_decompression_bomb_is_a_broken_sample(make_sample: Maker) -> None:
     payload = bytearray(make_sample(0).payload)
-    payload[16:24] = (100_000).to_bytes(4, "big") * 2  # the PNG header's width and height
+    payload[16:24] = (100_000).to_bytes(4, "big") * 2  # overwrite the width and height in the PNG header
     with pytest.raises(SampleError, match="cannot be decoded"):
         decode_image(Sample("x", ("x",), 100_000, 100_000, bytes(payload), "png"), Bucket(128, 128))
 
@@ -94,7 +94,7 @@ def test_random_numbers_are_uniform_independent_and_never_change() -> None:
     assert abs(np.var(values) - 1 / 12) < 0.003
     assert abs(np.corrcoef(values[:-1].ravel(), values[1:].ravel())[0, 1]) < 0.03
     assert len(np.unique(values)) == values.size
-    # Changing the generator would silently break resuming from older checkpoints.
+    # With a different generator, runs that resume from older checkpoints would silently read other batches.
     assert stateless_random.random_bits(1, 2, 3).item() == 15020427595393229491
     assert stateless_random.permutation(8, 0, 1).tolist() == [3, 0, 1, 5, 2, 7, 4, 6]
     assert stateless_random.random_bits(-1, 5).item() != stateless_random.random_bits(1, 5).item()

@@ -1,4 +1,4 @@
-"""Samples crafted to break a reader. Each is skipped and counted, and none of them ends a run or a validation."""
+"""Tests that samples crafted to break a reader are skipped and counted, and that none ends a run or a validation."""
 
 import io
 import logging
@@ -47,7 +47,7 @@ def _replace(shard: Path, create: Callable[[Path], object]) -> None:
     create(shard)
 
 
-# For each kind of damage to 00001.tar (samples 7 to 13): the damage, the number of lost rows, and the reason.
+# Each kind of damage: a function that damages 00001.tar (samples 7 to 13), the number of lost rows, and the reason.
 KINDS: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "huge width": (lambda s: edit_json(s, 9, width=10**12), 1, "megapixels"),
     "huge height": (lambda s: edit_json(s, 9, height=10**4000), 1, "megapixels"),

@@ -1,4 +1,4 @@
-"""Images are read as color-managed viewers show them: color spaces, depths, transparency and orientation."""
+"""Tests that images are read as color-managed viewers show them: color space, bit depth, transparency, orientation."""
 
 import io
 import struct
@@ -22,7 +22,7 @@ D65 = (0.3127, 0.3290)
 
 
 def rgb_to_xyz(primaries: tuple[tuple[float, float], ...]) -> np.ndarray:
-    """Return the matrix that converts linear RGB with white point D65 to XYZ, from the definition of chromaticities."""
+    """Compute the matrix that converts linear RGB with white point D65 to XYZ, from the chromaticities."""
     columns = np.array([[x / y, 1, (1 - x - y) / y] for x, y in primaries]).T
     white = np.array([D65[0] / D65[1], 1, (1 - D65[0] - D65[1]) / D65[1]])
     return columns * np.linalg.solve(columns, white)
@@ -43,7 +43,7 @@ def icc_profile(space: str, gamma: float, primaries: tuple[tuple[float, float], 
     curve = b"curv\0\0\0\0" + struct.pack(">IHxx", 1, round(gamma * 256))
     tags = {"kTRC": curve}
     if space == "RGB ":
-        # The Bradford adaptation from D65 to D50, as published by Lindbloom.
+        # Bradford adaptation matrix from D65 to D50, as published by Lindbloom.
         adaptation = np.array(
             [[1.0478112, 0.0228866, -0.0501270], [0.0295424, 0.9904844, -0.0170491], [-0.0092345, 0.0150436, 0.7521316]]
         )
@@ -238,7 +238,7 @@ def test_image_of_90_megapixels_is_scaled_down(tmp_path: Path, source: Path) -> 
 
 
 def test_format_that_is_not_listed_is_refused(tmp_path: Path, source: Path) -> None:
-    """PIL opens EPS files with Ghostscript, whatever their names are."""
+    """PIL opens EPS files with Ghostscript, even if their suffix is .png."""
     Image.fromarray(COLORS).save(source / "a.png")
     Image.new("RGB", (8, 8)).save(source / "b.png", format="EPS")
     Image.new("RGB", (8, 8)).save(source / "c.png", format="PPM")

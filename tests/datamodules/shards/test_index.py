@@ -42,7 +42,7 @@ def test_cache_is_used_until_a_shard_changes(
     builds = Mock(wraps=index_module.build_index)
     monkeypatch.setattr(index_module, "build_index", builds)
     first, second = (load_index(path, "train", "image") for _ in range(2))
-    assert builds.call_count == 0  # the writer has written the index
+    assert builds.call_count == 0  # the writer of the data set also wrote the index
     assert first.digest == second.digest
     shard = path / "train" / "00003.tar"
     shard.write_bytes(shard.read_bytes()[:-600])
@@ -159,7 +159,7 @@ def test_reader_limits_its_open_files(make_dataset: Callable[..., Path], monkeyp
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_tar_files_of_other_programs_are_read(tmp_path: Path, make_sample: Callable[..., Sample], form: int) -> None:
-    """The shards contain folders, long and non-ASCII names, and additional members."""
+    """These shards contain folders, long and non-ASCII names, and additional members."""
     folder = tmp_path / "train"
     folder.mkdir()
     long = "x" * (60 if form == tarfile.USTAR_FORMAT else 150)

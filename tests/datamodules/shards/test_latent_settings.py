@@ -1,4 +1,4 @@
-"""The settings that determine stored latents are recorded, and runs that need different latents are refused."""
+"""Tests that the settings of stored latents are recorded, and that runs that need different latents are refused."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Tests for the data module, by itself and in a Lightning trainer."""
+"""Tests for the data module, on its own and in a Lightning trainer."""
 
 import contextlib
 import logging
@@ -34,7 +34,7 @@ def _take(module: ShardDataModule, count: int) -> Seen:
 
 
 class Recorder(LightningModule):
-    """Optimizes one weight manually and records the batches of each step."""
+    """Trains one weight with manual optimization, and records the batch of each step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ def test_resumed_trainer_sees_the_batches_of_an_uninterrupted_one(
 
     saver = ModelCheckpoint(tmp_path / "saved", every_n_train_steps=stop, save_top_k=-1, filename="{step}")
     first = Recorder()
-    # Train for two more steps after the checkpoint, like a run that is killed between two checkpoints.
+    # Train for two steps after the checkpoint, to simulate a run that is killed between two checkpoints.
     options = {"callbacks": [saver], "enable_checkpointing": True}
     _trainer(tmp_path, stop + 2, **options).fit(first, ShardDataModule(path, batch_size=4, workers=2))
 
@@ -141,7 +141,7 @@ def test_resumed_trainer_sees_the_batches_of_an_uninterrupted_one(
     assert first.seen[:stop] + second.seen == whole.seen
     assert second.weight.item() == whole.weight.item()
 
-    # A second resume must not count the batches before the first checkpoint twice.
+    # The state must not count the batches before the first checkpoint twice, or a second resume would skip batches.
     state = torch.load(tmp_path / "again" / f"step={total}.ckpt", weights_only=True)["ShardDataModule"]
     assert state["batches"] == total
 
@@ -203,7 +203,7 @@ def test_changed_setting_is_rejected_unless_allowed(
 def test_checkpoint_of_the_earlier_order_is_rejected_where_the_order_has_changed(
     make_dataset: Callable[..., Path],
 ) -> None:
-    path = str(make_dataset())  # a data set of six shards
+    path = str(make_dataset())  # this data set has six shards
     for window, is_accepted in ((6, True), (5, False)):
         module = ShardDataModule(path, batch_size=4, window=window)
         state = {key: value for key, value in module.state_dict().items() if key != "order"}
@@ -251,7 +251,7 @@ def test_ranks_divide_the_validation_samples(make_dataset: Callable[..., Path]) 
 def test_validation_batches_are_the_same_in_every_pass(make_dataset: Callable[..., Path]) -> None:
     loader = ShardDataModule(str(make_dataset()), batch_size=4, workers=1).val_dataloader()
     first = [_seen(batch) for batch in loader]
-    next(iter(loader))  # an unfinished pass, like Lightning's sanity check
+    next(iter(loader))  # start a pass without finishing it, like Lightning's sanity check
     assert [_seen(batch) for batch in loader] == first
 
 
@@ -312,7 +312,7 @@ def test_missing_data_set_is_rejected_with_the_command_that_creates_it(
     make_dataset: Callable[..., Path], tmp_path: Path
 ) -> None:
     ShardDataModule.require_available({"path": str(make_dataset()), "batch_size": 4})
-    ShardDataModule.require_available({})  # no error, because the configuration reports the missing argument
+    ShardDataModule.require_available({})  # no error, because the configuration loader reports the missing path
     for name, source in (("scenes", "scenes"), ("mine", "IMAGE_FOLDER")):
         path = tmp_path / name
         message = f"data.init_args.path: {path} does not .*lightning data build {source} {path}$"

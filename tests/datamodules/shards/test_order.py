@@ -129,7 +129,7 @@ def test_validation_batches_contain_every_row_once_and_every_rank_has_the_same_n
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_a_request_names_the_shards_of_its_batch_and_of_all_batches_until_the_next_window(world_size: int) -> None:
-    """A shard that a request neither keeps nor expects is not needed until a later request names it."""
+    """A shard that is in neither ``keep`` nor ``ahead`` of a request is not needed before a later request lists it."""
     shards, buckets = _columns(900, shards=12, buckets=3)
     options: dict[str, Any] = {"batch_size": 8, "seed": 0, "world_size": world_size, "window": 3}
     for rank in range(world_size):
@@ -137,7 +137,7 @@ def test_a_request_names_the_shards_of_its_batch_and_of_all_batches_until_the_ne
         requests = list(islice(order, 3 * order.batches_per_epoch))
         for request, following in pairwise(requests):
             assert set(shards[request.rows]) <= set(request.keep.tolist())
-            # A shard is fetched one window before it is needed.
+            # A request lists every shard that the following request needs.
             assert set(shards[following.rows]) <= set(request.keep.tolist()) | set(request.ahead.tolist())
             assert len(set(request.keep.tolist())) <= 6
         carried = [len(set(request.keep.tolist())) > 3 for request in requests[: order.batches_per_epoch]]
@@ -158,7 +158,7 @@ def test_rows_that_are_carried_over_come_first_in_the_next_window() -> None:
 
 
 def test_order_of_a_single_window_is_that_of_earlier_versions() -> None:
-    """Checkpoints of runs on at most ``window`` shards stay valid. The rows were recorded with version 1."""
+    """Old checkpoints of runs with at most ``window`` shards remain valid. The expected rows are those of version 1."""
     shards, buckets = _columns(41)
     order = TrainingOrder(shards, buckets, batch_size=6, seed=3, world_size=2, rank=1, window=64)
     rows = [request.rows.tolist() for request in islice(order, 2)]
@@ -177,7 +177,7 @@ def test_validation_requests_name_the_shards_of_the_next_batches() -> None:
 
 
 def test_other_numbers_of_ranks_can_continue_the_same_sequence_of_batches() -> None:
-    """48 rows in batches of 2 are 24 batches, which 1, 2, 4 or 8 ranks can share. Others repeat or split batches."""
+    """1, 2, 4 or 8 ranks can share the 24 batches of an epoch equally. Other numbers would repeat or split batches."""
     buckets, shards = np.zeros(48, dtype=np.int64), np.repeat(np.arange(6), 8)
 
     def sequence(world_size: int, start: int, count: int) -> list[list[int]]:
@@ -186,9 +186,9 @@ def test_other_numbers_of_ranks_can_continue_the_same_sequence_of_batches() -> N
         return [request.rows.tolist() for step in zip(*ranks, strict=True) for request in step]
 
     assert all(divides_equally(buckets, 2, 8, (4, ranks)) for ranks in (1, 2, 4, 8))
-    expected = sequence(4, 0, 9)  # across the end of the first epoch
+    expected = sequence(4, 0, 9)  # crosses the end of the first epoch
     assert sequence(2, 0, 18) == sequence(1, 0, 36) == expected
     assert sequence(1, 4 * 5, 16) == sequence(2, 2 * 5, 8) == expected[4 * 5 :]
     assert not divides_equally(buckets, 2, 5, (4, 5))
     assert not divides_equally(buckets, 2, 4, (4, 16))
-    assert not divides_equally(buckets, 2, 5, (4, 8)), "five steps of four ranks are not whole steps of eight ranks"
+    assert not divides_equally(buckets, 2, 5, (4, 8)), "five steps of four ranks are 2.5 steps of eight ranks"

@@ -1,4 +1,4 @@
-"""If a process is killed or a disk is full while a data set is replaced, neither the old nor the new one is lost."""
+"""Tests that replacing a data set loses neither the old nor the new one if a process is killed or a disk is full."""
 
 import json
 import multiprocessing
@@ -22,7 +22,7 @@ from evaluation.metrics.image_source import open_source
 from pocketdit.commands.main import main
 from pocketdit.errors import RunError
 
-RENAMES = 8  # number of renames in a replacement; after the first, the new data set is the valid one
+RENAMES = 8  # number of renames in a replacement; after the first rename, the new data set is valid
 
 
 def run_in_child(target: Callable[[], None]) -> int | None:
@@ -39,7 +39,7 @@ def overwrite(path: Path, samples: list[Sample]) -> None:
 
 
 def overwrite_and_die(path: Path, sample: Sample, step: int) -> None:
-    """Overwrite a data set in another process, which is killed before its rename number ``step``."""
+    """Overwrite a data set in a child process, which exits immediately before its ``step``-th rename."""
 
     def run() -> None:
         numbers, rename = count(1), Path.rename
@@ -94,7 +94,7 @@ def test_every_reader_finishes_a_killed_replacement(
     assert json.loads((path / "dataset.json").read_text())["samples"] == {"train": 1, "validation": 0}
 
 
-@pytest.mark.parametrize("step", range(2, 6))  # without a previous data set, there are fewer renames
+@pytest.mark.parametrize("step", range(2, 6))  # fewer renames, because no previous data set exists
 def test_killed_first_build_is_finished_by_the_same_command(
     tmp_path: Path, make_sample: Callable[..., Sample], capsys: pytest.CaptureFixture[str], step: int
 ) -> None:
@@ -121,7 +121,7 @@ def test_disk_that_becomes_full_leaves_the_previous_data_set(
     path = make_dataset(train=2, validation=1)
 
     def run() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))  # simulates a full disk
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))  # simulate a full disk with a limit on file sizes
         try:
             overwrite(path, [make_sample(number) for number in range(100)])
         except RunError as error:

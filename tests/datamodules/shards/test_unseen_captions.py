@@ -1,4 +1,4 @@
-"""Two data commands and every new run count the parts of captions that the text encoders do not see."""
+"""Tests that ``data stats``, ``data validate`` and new runs count the caption parts that text encoders do not see."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""PNG and TIFF files that PIL misreads are either read correctly or refused."""
+"""Tests that images that PIL alone reads incorrectly are either read correctly or refused."""
 
 import io
 import struct
@@ -33,10 +33,10 @@ def tiff(samples: np.ndarray, photometric: int, *, planes: bool = False, extra: 
     """Return an uncompressed TIFF file.
 
     Args:
-        samples: (H, W, C) of 8 or 16 bits.
+        samples: Values (H, W, C) with 8 or 16 bits.
         photometric: 1 for gray, 2 for RGB.
         planes: Whether each channel is stored in a separate plane.
-        extra: Meanings of the channels after the colors; 1 is premultiplied alpha.
+        extra: Meaning of each channel that follows the colors; 1 is premultiplied alpha.
     """
     height, width, channels = samples.shape
     data = (samples.transpose(2, 0, 1) if planes else samples).astype(samples.dtype.newbyteorder("<")).tobytes()
@@ -80,7 +80,7 @@ def test_gray_tiff_with_premultiplied_alpha(tmp_path: Path, source: Path) -> Non
     alpha = np.arange(0, 256, 15, dtype=np.uint8)
     samples = np.stack([alpha // 2, alpha], axis=-1)[None].repeat(4, 0)
     (source / "a.tif").write_bytes(tiff(samples, 1, extra=(1,)))
-    shown = alpha // 2 + (255 - alpha)  # composited on white
+    shown = alpha // 2 + (255 - alpha)  # the result of compositing on white
     assert np.abs(seen(tmp_path, "a.tif")[0].astype(int) - shown[:, None]).max() <= 1
 
 
@@ -93,7 +93,7 @@ def test_layouts_of_rgb_in_tiff(tmp_path: Path, source: Path, dtype: type[np.uns
 
 
 def test_canvas_around_the_first_frame_of_a_gif_is_white(tmp_path: Path, source: Path) -> None:
-    """Viewers show this canvas as transparent."""
+    """Image viewers show this canvas as transparent, and transparent pixels become white."""
     width, height, left, top = 8, 6, 2, 1
     frame = Image.new("P", (4, 3), 0)
     frame.putpalette([200, 0, 0, 0, 200, 0])

@@ -1,4 +1,4 @@
-"""Tests for the validation of data sets. ``test_broken.py`` covers broken shards."""
+"""Tests for the validation of data sets. The tests for broken shards are in ``test_broken.py``."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -81,7 +81,7 @@ def test_latents_without_the_factor_of_their_autoencoder_are_rejected(tmp_path: 
 
 
 def test_change_that_leaves_every_sample_valid_is_reported(make_dataset: Callable[..., Path]) -> None:
-    """Changing a letter of a caption does not invalidate the sample, but it changes the fingerprint."""
+    """A changed letter in a caption does not invalidate the sample, but it changes the fingerprint of the shards."""
     path = make_dataset()
     shard = next((path / "train").glob("*.tar"))
     content = bytearray(shard.read_bytes())

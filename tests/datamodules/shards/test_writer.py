@@ -85,7 +85,7 @@ def test_complete_data_set_is_replaced_only_with_overwrite(
 
 
 def _read_all(path: Path) -> list[str]:
-    """Return the captions of both splits as the data module reads them."""
+    """Return the first caption of each sample of both splits."""
     captions = []
     for split in SPLITS:
         reader = ShardReader(load_index(path, split, read_info(path).kind))
@@ -141,7 +141,7 @@ def test_second_build_into_the_same_folder_is_refused_and_the_first_one_succeeds
     tmp_path: Path, make_sample: Callable[..., Sample]
 ) -> None:
     options: dict[str, Any] = {"kind": "image", "name": "x", "source": "x", "overwrite": True}
-    for _ in range(2):  # first into an empty folder, then over the data set
+    for _ in range(2):  # the first pass writes to an empty folder, the second overwrites the data set
         with DatasetWriter(tmp_path / "d", samples_per_shard=1, **options) as writer:
             writer.add("train", make_sample(0))
             with pytest.raises(RunError, match="another process is writing to it"):
