@@ -28,7 +28,7 @@ TINY = ["backbone.width=64", "backbone.widths=[0.5, 1.0]", "backbone.text_width=
 
 
 def tiny_run(runs: Path, name: str, overrides: Sequence[str] = TINY) -> RunFolder:
-    """Create the folder of a finished run. All of its weights influence the output."""
+    """Create the folder of a finished run with random weights, all of which influence the output."""
     loaded = load(PRETRAIN, [*overrides, f"runs={runs}"], Experiment)
     folder = create(runs, "elastic_pretrain", name, loaded.to_yaml())
     torch.manual_seed(0)
@@ -50,7 +50,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def settings(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> CoreMLExport:
-    """Settings of a float32 export with blocks in a loop, queries in chunks, and no budget."""
+    """Settings of a float32 export that loops over attention blocks, splits queries into chunks, and has no budget."""
     out = tmp_path_factory.mktemp("exports")
     return CoreMLExport(export="tiny", run="elastic_pretrain/t", width=0.5, precision="float32", blockwise="loop",
                         query_chunk=9, times=(0.6,), out=out, runs=runs)  # fmt: skip

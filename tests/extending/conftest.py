@@ -1,4 +1,4 @@
-"""Fixtures: a user's project folder, and a function that runs commands in it."""
+"""Fixtures that provide a user's project folder and a function that runs commands in it."""
 
 import json
 import shlex
@@ -24,7 +24,7 @@ for arguments in json.loads(sys.argv[1]):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the user's module and YAML files, and with packages whose names clash with those of PocketDiT."""
+    """A folder with the user's module and YAML files, and with packages that have the same names as PocketDiT's."""
     folder = tmp_path_factory.mktemp("project")
     shutil.copy(HERE / "project.py", folder / "my_project.py")
     shutil.copy(HERE / "run.yaml", folder)
@@ -39,7 +39,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def program(project: Path) -> Program:
-    """Return a function that runs commands one after the other in the project folder and returns their output.
+    """Return a function that runs commands in sequence in the project folder and returns their output.
 
     Imports take seconds, so the commands share one process. As with ``python -m``, modules in the project folder take
     precedence. The function fails if a command exits with a nonzero status.

@@ -1,4 +1,4 @@
-"""A user's own data module, stage and metric, which the YAML files refer to by class path."""
+"""A user's data module, stage and metric, to which the YAML files refer by class path."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,7 +35,7 @@ class ColorDataset(Dataset[dict[str, Any]]):
 
 
 class ColorData(LightningDataModule):
-    """An ordinary data module that is finite, map-style, and independent of PocketDiT."""
+    """A data module that is independent of PocketDiT, with a finite map-style data set."""
 
     def __init__(self, length: int = 10, side: int = 32, batch_size: int = 4) -> None:
         super().__init__()

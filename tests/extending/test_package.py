@@ -1,4 +1,4 @@
-"""A sampler and types of attention can be added to a copy of the package as CONTRIBUTING describes."""
+"""Tests that a sampler and types of attention can be added to a copy of the package, as CONTRIBUTING describes."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ EXAMPLES = Path(__file__).parent
 
 
 def copy_package(folder: Path) -> Path:
-    """Copy the package to a folder, from which it can take precedence over the installed one."""
+    """Copy the package to a folder, so that a process can import the copy instead of the installed package."""
     source, copy = ROOT / "platform" / "pocketdit", folder / "copy" / "pocketdit"
     return shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
 
@@ -44,7 +44,7 @@ def with_package(package: Path) -> dict[str, str]:
 
 
 def add_attention_kind(package: Path, example: Path, class_name: str) -> None:
-    """Add the attention kind of an example to a copy of the package, as docs/extending.md describes."""
+    """Add an example's type of attention to a copy of the package, as docs/extending.md describes."""
     spec, arm, mobile_arm = ((example / f"{name}.txt").read_text() for name in ("spec", "attention", "mobile"))
     backbones, mobile = package / "backbones", package / "mobile"
     for path in example.glob("*.py"):
@@ -69,7 +69,7 @@ def run_test(text: Path, folder: Path, package: Path) -> str:
 
 @pytest.fixture(scope="module")
 def package_with_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the package with the attention kind ``row`` and the sampler ``midpoint``."""
+    """A copy of the package to which the type of attention ``row`` and the sampler ``midpoint`` were added."""
     package = copy_package(tmp_path_factory.mktemp("rows"))
     add_attention_kind(package, EXAMPLES / "attention", "RowAttention")
     edit(package / "diffusion" / "samplers.py", "\nSAMPLERS", MIDPOINT)
@@ -79,7 +79,7 @@ def package_with_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def package_with_gates(tmp_path: Path) -> Path:
-    """A copy of the package with the attention kind ``gated``, which has a weight of its own."""
+    """A copy of the package to which the type of attention ``gated``, with an additional weight, was added."""
     package, example = copy_package(tmp_path), EXAMPLES / "gated"
     add_attention_kind(package, example, "GatedAttention")
     dit = package / "backbones" / "dit.py"

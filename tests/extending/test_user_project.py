@@ -1,4 +1,4 @@
-"""A user's own data module, stage and metric work from the user's project folder, as CONTRIBUTING describes."""
+"""Tests that a user's data module, stage and metric work in the user's project folder, as CONTRIBUTING describes."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tests.extending.conftest import Program
 
 @pytest.fixture(scope="module")
 def output(program: Program) -> str:
-    """The output of commands that train, sample, evaluate and plan, and of two that train and resume a second run."""
+    """The output of commands that train, sample, evaluate, and plan, and that train and resume a second run."""
     return program(
         "run run.yaml --name a",
         "sample mine 'a red image' --out grid.png",
@@ -27,12 +27,12 @@ def test_own_data_stage_and_metric_work_together(project: Path, output: str) -> 
     assert "finished mine/a" in output
     assert "embed.weight" in load_file(run / "weights.safetensors")
     losses = read_metrics(run / "metrics.jsonl")["train/loss"]
-    # Ten samples make three batches per epoch. Lightning accumulates the first two, and steps again after the third.
+    # Ten samples make three batches per epoch. Lightning takes one step for the first two and another for the third.
     assert [step for step, _ in losses] == list(range(7))
     assert (project / "grid.png").stat().st_size > 500
     assert "redness" in output
     assert list((project / "evaluations" / "mine").rglob("report.html"))
-    assert "M parameters" in output, "--plan counts parameters if the stage has no cost estimate"
+    assert "M parameters" in output, "--plan must count parameters if the stage has no cost estimate"
 
 
 def test_plain_data_module_resumes_with_a_note(project: Path, output: str) -> None:

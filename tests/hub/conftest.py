@@ -1,4 +1,4 @@
-"""Fixtures: a run with random weights, and a Hub on this machine."""
+"""Fixtures that provide a run with random weights and a stand-in for the Hugging Face Hub on this machine."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +32,7 @@ TINY = [
 
 
 def randomize(network: nn.Module, seed: int = 0) -> None:
-    """Replace all weights by random numbers, because a new network predicts zero velocity."""
+    """Replace all weights with random numbers, because a new network predicts zero velocity."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in network.parameters():
@@ -53,7 +53,7 @@ def write_run(runs: Path, overrides: list[str], name: str = RUN) -> RunFolder:
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """A run with the embedded encoders, a notice and a preview."""
+    """A run with the built-in encoders, a notice file, and a preview image."""
     from PIL import Image
 
     folder = write_run(tmp_path_factory.mktemp("hub") / "runs", [])
@@ -65,7 +65,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandInHub]:
-    """A Hub without repositories, to which huggingface_hub connects as alice. Failed requests are retried at once."""
+    """An empty Hub, to which huggingface_hub connects as user alice. Failed requests are retried without a delay."""
     import time
 
     from huggingface_hub import constants
@@ -74,7 +74,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandInHub]:
     monkeypatch.setenv("HF_ENDPOINT", server.address)
     monkeypatch.setenv("HF_TOKEN", "hf_of_alice")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # the stand-in only supports LFS
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # the stand-in supports LFS, but not Xet
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     yield server
     server.stop()

@@ -1,7 +1,7 @@
-"""A minimal Hugging Face Hub on this machine.
+"""A minimal stand-in for the Hugging Face Hub that runs on this machine.
 
 It implements the requests that huggingface_hub sends to create a repository, upload files, commit, and download, with
-the same status codes and headers.
+the status codes and headers of the real Hub.
 """
 
 import base64
@@ -27,7 +27,7 @@ def git_hash(data: bytes) -> str:
 
 @dataclass
 class Repository:
-    """The commits of a repository. Large files are stored separately, and a commit contains their hashes."""
+    """The commits of a repository. Large files are stored separately, and a commit contains only their hashes."""
 
     private: bool
     commits: list[tuple[str, dict[str, bytes]]] = field(default_factory=list)
@@ -45,16 +45,16 @@ class Repository:
 
 
 class StandInHub(ThreadingHTTPServer):
-    """An HTTP server that answers like the Hub and can simulate failures.
+    """An HTTP server that responds like the Hub and can simulate failures.
 
     Attributes:
-        users: User names by token.
-        repositories: Repositories by name.
-        objects: Large files by SHA-256.
+        users: User name of each access token.
+        repositories: Repositories, keyed by name.
+        objects: Large files, keyed by SHA-256 hash.
         requests: Method and path of every request.
-        uploaded: Hashes of the large files that were sent, in order.
-        dead_from: Number of the first request that gets no answer. Later requests get none either.
-        lost_response: Part of the path of a request whose answer is lost although it has taken effect.
+        uploaded: Hashes of the uploaded large files, in order.
+        dead_from: Index of the request from which on the server stops responding.
+        lost_response: Part of a path. Requests with this part take effect, but their responses are lost.
         cut_after: Number of bytes after which the next download is cut off.
     """
 
@@ -96,7 +96,7 @@ class StandInHub(ThreadingHTTPServer):
         """Ignore clients that close the connection."""
 
     def files(self, name: str) -> dict[str, bytes]:
-        """Return the newest files of a repository, without the attributes file of Git."""
+        """Return the files of the latest commit of a repository, except .gitattributes."""
         repository = self.repositories[name]
         files = repository.commits[-1][1]
         content = {
@@ -340,8 +340,8 @@ class _Handler(BaseHTTPRequestHandler):
             headers |= {
                 "X-Linked-Etag": f'"{oid}"',
                 "X-Linked-Size": str(len(self.server.objects[oid])),
-                # As on the Hub, storage has another host name, so clients neither follow the redirect of a HEAD request
-                # nor send their token there.
+                # As on the Hub, the storage has a different host name, so clients neither follow the redirect of a HEAD
+                # request nor send their token to the storage.
                 "Location": f"{self.server.address.replace('127.0.0.1', 'localhost')}/storage/{oid}",
             }
             self._answer(302, b"", headers)

@@ -1,4 +1,4 @@
-"""Tests for publishing to a Hub on this machine and pulling from it."""
+"""Tests for publishing a run to a stand-in for the Hub and pulling the run from it."""
 
 import json
 import shutil
@@ -36,7 +36,7 @@ def folder(run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def published(hub: StandInHub, folder: Path) -> StandInHub:
-    """A Hub on which the run is published."""
+    """A stand-in for the Hub to which the run was published."""
     upload(folder, NAME, public=False, replace=False, message="Publish")
     return hub
 
@@ -96,7 +96,7 @@ def test_pulled_run_gets_the_same_scores(
 
 
 def test_upload_that_breaks_off_publishes_nothing_and_resumes(hub: StandInHub, folder: Path) -> None:
-    """Break the connection at each request in turn."""
+    """For each request of an upload, break the connection at this request, and then upload again."""
     upload(folder, NAME, public=False, replace=False, message="Publish")
     count, complete = len(hub.requests), hub.files(NAME)
     assert count >= 8
@@ -114,7 +114,7 @@ def test_upload_that_breaks_off_publishes_nothing_and_resumes(hub: StandInHub, f
         hub.dead_from = None
         upload(folder, NAME, public=False, replace=False, message="Publish")
         assert hub.files(NAME) == complete
-        assert hub.uploaded.count(weights) == 1, "the weights are not sent again"
+        assert hub.uploaded.count(weights) == 1, "the weights must not be sent again"
         assert len(hub.repositories[NAME].commits) == 2
 
 

@@ -42,7 +42,7 @@ PROMPTS = ["a red circle", "a blue star"]
 
 @pytest.fixture(scope="module")
 def decoder_run(run: RunFolder) -> RunFolder:
-    """A run of a tiny decoder with random weights, next to the run of the network."""
+    """A run of a tiny decoder with random weights, in the same folder of runs as ``run``."""
     runs = run.path.parents[1]
     overrides = ["decoder.channels=[16, 8, 8]", "decoder.blocks=[1, 1, 1]", f"runs={runs}"]
     loaded = load(ROOT / "experiments" / "tiny_decoder.yaml", overrides, DecoderExperiment)
@@ -129,7 +129,7 @@ def test_code_file_is_always_the_same_and_complete(run: RunFolder, tmp_path: Pat
 
 
 def test_the_card_has_the_scores_of_these_weights_by_width(run: RunFolder, tmp_path: Path) -> None:
-    """Other weights are left out, and a newer score replaces an older one."""
+    """Scores of other weights are omitted, and a newer score replaces an older one."""
     protocol = {
         "prompts": "captions",
         "prompt_count": 2,
@@ -186,7 +186,7 @@ FLUX = "{class_path: pocketdit.encoders.vae.DiffusersAutoencoder, init_args: {re
 
 
 def published_encoders(clip: str) -> list[str]:
-    """Encoders on the Hub without max_tokens, revision and dtype, as in experiments/paper/."""
+    """Return overrides that name encoders on the Hub without max_tokens, revision or dtype, as in experiments/paper."""
     return [f"autoencoder={FLUX}", f"text_encoders=[{CLIP.format(clip)}, {GEMMA}]"]
 
 
@@ -200,7 +200,7 @@ def referring(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_references_have_the_settings_with_which_the_run_loads_its_encoders(referring: Path) -> None:
-    """A missing argument has the default of the encoder's class, not that of the pipeline."""
+    """For a missing argument, the default of the encoder's class is stored, not the default of the pipeline."""
     index = json.loads((referring / "model_index.json").read_text())
     clip = {"kind": "clip", "repository": "carol/clip", "revision": None, "dtype": "float32"}
     gemma = {"kind": "gemma", "repository": "carol/gemma", "revision": None, "dtype": "bfloat16"}
@@ -238,7 +238,7 @@ def test_folder_that_is_missing_is_not_published_as_a_reference(
 
 
 def test_references_load_what_the_encoders_load(tmp_path: Path) -> None:
-    """A repository is a folder here. Kinds and incomplete weights are checked."""
+    """The repositories are local folders here. Unknown kinds and incomplete weights must be refused."""
     save_clip(tmp_path / "clip")
     save_gemma(tmp_path / "gemma")
     write_checkpoints(tmp_path)

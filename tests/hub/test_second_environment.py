@@ -1,4 +1,4 @@
-"""A published folder can be loaded by a process that has only the wheel, or not even that."""
+"""Tests that a published folder can be loaded in an environment with only the wheel, and in one without PocketDiT."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ from tests.hub.conftest import write_run
 from tests.hub.stand_in import StandInHub
 
 PROMPTS = ["a red circle", "a blue square"]
-# Sample images at every width, and write them to a file.
+# A program that samples images at every width and writes them to a file.
 PROGRAM = """
 import numpy as np, torch
 pipe.set_progress_bar_config(disable=True)
@@ -51,7 +51,7 @@ import sys
 from importlib import util
 from pathlib import Path
 
-shim = util.spec_from_file_location("shim", {shim!r})  # makes torchvision work beside a CPU build of torch
+shim = util.spec_from_file_location("shim", {shim!r})  # makes torchvision work with a CPU build of torch
 module = util.module_from_spec(shim)
 shim.loader.exec_module(module)
 module.install()
@@ -74,7 +74,7 @@ assert not any(name.startswith("pocketdit.backbones") for name in sys.modules)
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with tiny twins of the paper's autoencoder and text encoders, which have random weights."""
+    """A folder with tiny, randomly initialized versions of the paper's autoencoder and text encoders."""
     folder = tmp_path_factory.mktemp("paper")
     write_checkpoints(folder)
     save_clip(folder / "clip")
@@ -105,7 +105,7 @@ def paper_run(checkpoints: Path) -> RunFolder:
 
 @pytest.fixture(scope="module")
 def encoder_hub(checkpoints: Path) -> Iterator[StandInHub]:
-    """A Hub on this machine with the same encoders."""
+    """A stand-in for the Hub with the same encoders as the local folders."""
     server = StandInHub()
     for name, folder, prefix in (("vae", "qwen_image", "vae/"), ("clip", "clip", ""), ("gemma", "gemma", "")):
         files = {prefix + path.name: path.read_bytes() for path in (checkpoints / folder).iterdir()}
@@ -116,9 +116,9 @@ def encoder_hub(checkpoints: Path) -> Iterator[StandInHub]:
 
 @pytest.fixture(scope="module")
 def expected(run: RunFolder, paper_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Images of ``lightning sample``, by folder and width. The initial noise is written next to each folder.
+    """The expected images for each published folder and width. The initial noise is written next to each folder.
 
-    The third folder refers to encoders on the Hub that are those of the second.
+    The third folder refers to encoders on the Hub, which are the same as the encoders in the second folder.
     """
     target = tmp_path_factory.mktemp("folders")
     images = {}

@@ -1,4 +1,4 @@
-"""The mobile form computes the same function as the training form for all kinds of networks."""
+"""Tests that the mobile form computes the same function as the training form for all kinds of networks."""
 
 from dataclasses import replace
 
@@ -28,7 +28,7 @@ PRECONDITIONED = replace(THREE, latent_std=(0.3, 1.0, 2.5, 0.1))
 
 
 def network(spec: DiTSpec, width: float = 1.0) -> ElasticDiT:
-    """Create a network of one width with random nonzero weights."""
+    """Create a standalone network of the given width with random nonzero weights."""
     torch.manual_seed(0)
     supernet = ElasticDiT(spec)
     for parameter in supernet.parameters():
@@ -76,7 +76,7 @@ def test_mobile_form_equals_training_form(spec: DiTSpec, width: float, blockwise
 def test_blocks_of_different_sizes_need_a_loop() -> None:
     trained = network(replace(THREE, levels=tuple(replace(level, attention=replace(ASSA, blocks=5)) if level.scale == 1
                                                else level for level in THREE.levels)))  # fmt: skip
-    mobile, projection = build_mobile(trained, (8, 12), "loop")  # 24 tokens in 5 blocks
+    mobile, projection = build_mobile(trained, (8, 12), "loop")  # 24 tokens, in 5 blocks of different sizes
     assert relative_error(mobile, projection, trained, (8, 12)) < 1e-5
     with pytest.raises(ValueError, match="24 tokens cannot be divided into 5 equal blocks"):
         build_mobile(trained, (8, 12), "batched")

@@ -1,4 +1,4 @@
-"""Tests for normalization that does not overflow in fp16."""
+"""Tests for the normalization of the mobile form, which does not overflow in fp16."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def test_normalize_equals_layer_norm(scale: float) -> None:
 
 
 def test_large_numbers_do_not_overflow_fp16() -> None:
-    """Squares of numbers above 255 overflow, but ``normalize`` supports values up to 1023 away from their mean."""
+    """Squares of numbers above 255 overflow, but ``normalize`` supports deviations of up to 1023 from the mean."""
     torch.manual_seed(0)
     x = (torch.randn(1, 64, 1, 8).clamp(-2, 2) * 400 + 3000).half()
     centered = x - x.mean(1, keepdim=True)

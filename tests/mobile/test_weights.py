@@ -1,4 +1,4 @@
-"""Weights are mapped one to one, and the values of matrices do not change."""
+"""Tests that weights are mapped one to one to the mobile form, and that the values of matrices do not change."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Fixture that provides a network with random weights, its encoders, and the pipeline made from them."""
+"""Fixture that provides a network with random weights, its encoders, and a diffusers pipeline built from them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from tests.hub.conftest import TINY, randomize
 
 @dataclass
 class Pair:
-    """A run's network and encoders, and the pipeline made from them."""
+    """The network and encoders of a run, and a diffusers pipeline built from them."""
 
     network: ElasticDiT
     encoders: Encoders

@@ -1,4 +1,4 @@
-"""The pipelines sample what the run's own code samples, and accept the arguments of diffusers pipelines."""
+"""Tests that the pipelines sample the same images as a run, and accept the arguments of diffusers pipelines."""
 
 import copy
 from dataclasses import replace
@@ -27,7 +27,7 @@ def noise(prompts: list[str] = PROMPTS) -> Tensor:
 
 
 def images(pipe: Any, prompts: list[str] = PROMPTS, **options: Any) -> Tensor:
-    """Return images in [-1, 1]."""
+    """Sample images with a pipeline, and return them in [-1, 1]."""
     result: Tensor = pipe(prompts, **{"latents": noise(prompts), "output_type": "pt", **options}).images
     return result * 2 - 1
 
@@ -39,7 +39,7 @@ def psnr(a: Tensor, b: Tensor) -> float:
 @pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m"])
 @pytest.mark.parametrize("steps", [1, 2, 17])
 def test_schedulers_of_diffusers_take_the_steps_of_our_samplers(pair: Pair, sampler: SamplerName, steps: int) -> None:
-    """Both compute in float32, so they differ by rounding errors only."""
+    """The schedulers and our samplers compute in float32, so their results differ only by rounding errors."""
     pair.pipe.scheduler = scheduler_for(sampler, 3.0)
     for width in (0.5, 1.0):
         sampling = replace(pair.experiment.sampling, sampler=sampler, steps=steps, time_shift=3.0, guidance=2.0)
@@ -50,7 +50,7 @@ def test_schedulers_of_diffusers_take_the_steps_of_our_samplers(pair: Pair, samp
 
 
 def test_set_width_uses_the_same_weights(pair: Pair) -> None:
-    """The storage stays the same, and the result is that of a network with copies of the slices."""
+    """The weights keep their storage, and the result equals that of a network with copies of the sliced weights."""
     weights = pair.pipe.transformer.state_dict(keep_vars=True)
     before = {name: (id(value), value.untyped_storage().data_ptr()) for name, value in weights.items()}
     narrow = images(pair.pipe.set_width(0.5))
@@ -189,11 +189,11 @@ def test_inpainting_keeps_what_is_outside_the_mask(pair: Pair, sampler: SamplerN
         assert psnr(result[:, :, :, 32:], kept[:, :, :, 32:].expand(2, -1, -1, -1)) < 60
     whole = images(pipe, image=given, mask_image=Image.new("L", (64, 64), 255), strength=1.0)
     pair.pipe.scheduler = scheduler_for(sampler, 3.0)
-    assert psnr(whole, images(pair.pipe)) > 100, "with everything masked, the image has no influence"
+    assert psnr(whole, images(pair.pipe)) > 100, "if everything is masked, the image must have no influence"
 
 
 def test_lora_file_adapts_every_width(pair: Pair, tmp_path: Path) -> None:
-    """The file is that of a fine-tuned run, and the images equal those of a network with the LoRA merged into it."""
+    """Load a LoRA file as fine-tuning writes it. The images must equal those of a network with the merged LoRA."""
     generator = torch.Generator().manual_seed(1)
     weights = {}
     for name, module in pair.network.named_modules():
@@ -222,7 +222,7 @@ def test_compiled_network_gives_the_same_images_at_every_width(pair: Pair) -> No
 
 
 def test_offloading_on_a_machine_without_an_accelerator_is_refused_by_diffusers(pair: Pair) -> None:
-    """Moving the pipeline works on a CPU. The offload sequence contains all models of the pipeline."""
+    """Without an accelerator, the pipeline can be moved but not offloaded. The offload sequence contains all models."""
     pair.pipe.to("cpu").to(torch.float32)
     models = {name for name, part in pair.pipe.components.items() if isinstance(part, torch.nn.Module)}
     assert models <= set(pair.pipe.model_cpu_offload_seq.split("->"))

@@ -1,4 +1,4 @@
-"""The picture shows the images of a run, those of its bundles, and ten times their differences."""
+"""Tests the picture that shows the images of a run, the images of its bundles, and their magnified differences."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ def test_differences_are_magnified() -> None:
     assert Drawn(Bundle(Path("b"), {}), expected, expected, 1.0).psnr == float("inf")
 
 
-@pytest.mark.slow  # exports a bundle and draws with all of its steps
+@pytest.mark.slow  # exports a bundle and draws images with the full number of steps
 def test_picture_of_a_tiny_run(bundle: Path, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     copy = shutil.copytree(bundle, tmp_path / "bundle")
     out = tmp_path / "device.png"

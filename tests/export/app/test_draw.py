@@ -1,4 +1,4 @@
-"""A bundle alone draws the image that its run samples, and is refused if it is damaged or incomplete."""
+"""Tests that a bundle alone draws the image that its run samples, and is refused if it is damaged or incomplete."""
 
 import json
 import math
@@ -39,7 +39,7 @@ def sample_run(runs: Path, out: Path, *more: str) -> Path:
 
 
 def sample_bundle(bundle: Path, runs: Path, out: Path, *more: str) -> Path:
-    """Draw images with a bundle while the folder of all runs is gone."""
+    """Draw images with a bundle while the folder of runs is absent."""
     away = runs.rename(runs.with_name("away"))
     try:
         assert main(["sample", str(bundle), *PROMPTS, *FEW, "--out", str(out), *more]) == 0
@@ -49,7 +49,7 @@ def sample_bundle(bundle: Path, runs: Path, out: Path, *more: str) -> Path:
 
 
 def refusal(capsys: pytest.CaptureFixture[str], bundle: Path, *more: str) -> str:
-    """Return the one line with which ``lightning sample`` refuses to draw."""
+    """Return the one-line error with which ``lightning sample`` refuses a bundle."""
     capsys.readouterr()
     assert main(["sample", str(bundle), "a circle", "--out", str(bundle.parent / "x.png"), *more]) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -58,7 +58,7 @@ def refusal(capsys: pytest.CaptureFixture[str], bundle: Path, *more: str) -> str
 
 
 def manifest(change: Callable[[Manifest], Any]) -> Callable[[Path], None]:
-    """Return a function that changes the manifest of a bundle."""
+    """Return a function that applies a change to the manifest in the folder of a bundle."""
 
     def damage(folder: Path) -> None:
         content = json.loads((folder / "manifest.json").read_text())
@@ -79,13 +79,13 @@ def test_bundle_draws_the_image_of_its_run(
 ) -> None:
     sampled = sample_run(runs, tmp_path / "run.png")
     drawn = sample_bundle(bundle, runs, tmp_path / "drawn.png")
-    assert psnr(sampled, drawn) > 45  # the run itself computes in bfloat16, the bundle in float32
+    assert psnr(sampled, drawn) > 45  # not equal, because the run computes in bfloat16, and the bundle in float32
     assert "2 images, 3 sampling steps (dpmpp_2m, coreml)" in capsys.readouterr().out
     other = sample_bundle(bundle, runs, tmp_path / "other.png", "--seed", "4")
     assert psnr(sampled, other) < 30
 
 
-@pytest.mark.slow  # exports again, in float16 and with one of two text encoders
+@pytest.mark.slow  # exports two more bundles: in float16, and with one of two text encoders
 def test_float16_and_a_subset_of_the_encoders(settings: CoreMLExport, runs: Path, tmp_path: Path) -> None:
     sampled = sample_run(runs, tmp_path / "run.png")
     half = export_coreml(replace(settings, precision="float16", blockwise="batched", batch=2, out=tmp_path))
@@ -94,10 +94,11 @@ def test_float16_and_a_subset_of_the_encoders(settings: CoreMLExport, runs: Path
     assert (
         json.loads((subset / "manifest.json").read_text())["packages"]["transformer"]["inputs"]["text"]["shape"][3] == 7
     )
-    assert psnr(sampled, sample_bundle(subset, runs, tmp_path / "subset.png")) < 45  # see test_text_subset.py
+    # The other encoder is hidden. The exact effect is tested in test_text_subset.py.
+    assert psnr(sampled, sample_bundle(subset, runs, tmp_path / "subset.png")) < 45
 
 
-@pytest.mark.slow  # exports to other formats
+@pytest.mark.slow  # exports bundles in other formats
 @pytest.mark.parametrize(("kind", "module"), [("coreai", "coreai_torch"), ("litert", "litert_torch")])
 def test_other_formats_draw_with_their_runtimes(kind: str, module: str, runs: Path, tmp_path: Path) -> None:
     pytest.importorskip(module)

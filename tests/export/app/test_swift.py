@@ -1,4 +1,4 @@
-"""The Swift package computes what the Python reference computes, from the noise to the latents of an image."""
+"""Tests that the Swift package computes the same as the Python reference, from the noise to the latents of an image."""
 
 import json
 import math
@@ -42,7 +42,7 @@ def check(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def formula(manifest: Mapping[str, Any], package: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Stand in for a package: the outputs that ``pocketdit-check`` computes for the inputs."""
+    """Return the outputs of a stand-in for an exported package. ``pocketdit-check`` uses the same formula."""
     values = [value.reshape(-1).double() for value in inputs.values()]
     total = sum(float((v * (torch.arange(len(v)) % 7 + 1)).sum()) for v in values) / 1e4
     return {
@@ -52,7 +52,7 @@ def formula(manifest: Mapping[str, Any], package: str, inputs: Mapping[str, Tens
 
 
 def clip_tokenizer() -> PortableText:
-    """Return the tokenizer of CLIP with a small vocabulary, which contains all bytes. Its graph is not used."""
+    """Return CLIP's tokenizer with a small vocabulary that contains all bytes, and with a graph that is not used."""
     from transformers import CLIPTokenizer
 
     symbols = sorted(ByteLevel.alphabet())
@@ -65,7 +65,7 @@ def clip_tokenizer() -> PortableText:
 
 
 def add_encoder(manifest: dict[str, Any], folder: Path, text: PortableText, tokens: int) -> None:
-    """Add a text encoder with another kind of tokenizer to the manifest, and write its file."""
+    """Add a text encoder to the manifest, and write the files of its tokenizer."""
     package = f"text_encoder_{len(manifest['text']['encoders'])}"
     for name, content in text.files.items():
         (folder / name).write_bytes(content)
@@ -76,7 +76,7 @@ def add_encoder(manifest: dict[str, Any], folder: Path, text: PortableText, toke
     manifest["packages"][package] = {"file": "x", "inputs": {}, "outputs": outputs}
 
 
-@pytest.mark.slow  # compiles the package
+@pytest.mark.slow  # compiles the Swift package
 @pytest.mark.parametrize(("sampler", "guidance", "batch"), [("euler", 1, 1), ("heun", 3, 2), ("dpmpp_2m", 2, 1)])
 def test_swift_equals_python(
     check: Path, bundle: Path, tmp_path: Path, sampler: str, guidance: float, batch: int

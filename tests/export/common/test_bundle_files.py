@@ -1,4 +1,4 @@
-"""Bundles of a newer format are refused instead of misread."""
+"""Tests that bundles in a newer format are refused instead of being misread."""
 
 import json
 from pathlib import Path

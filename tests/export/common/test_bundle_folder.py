@@ -1,4 +1,4 @@
-"""A bundle is either written completely or not at all."""
+"""Tests that a bundle is either written completely or not at all."""
 
 import errno
 import os
@@ -20,7 +20,7 @@ def write(folder: Path, text: str) -> None:
 
 @pytest.fixture
 def dead_pid() -> int:
-    """ID of a process that has exited."""
+    """The ID of a process that has exited."""
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     return process.pid
@@ -50,7 +50,7 @@ def test_errors_leave_the_old_bundle(tmp_path: Path, error: BaseException) -> No
 
 def test_leftovers_of_killed_processes_are_removed(tmp_path: Path, dead_pid: int) -> None:
     (tmp_path / f".b.{dead_pid}.tmp" / "scratch").mkdir(parents=True)
-    other = tmp_path / f".b.{os.getppid()}.tmp"  # belongs to a process that is still running
+    other = tmp_path / f".b.{os.getppid()}.tmp"  # of a process that is still running
     other.mkdir()
     write(tmp_path / "b", "new")
     assert {path.name for path in tmp_path.iterdir()} == {"b", other.name}

@@ -1,4 +1,4 @@
-"""Weights beyond the range of float16 are refused, and the message names a precision that can hold them."""
+"""Tests that weights outside the range of float16 are refused, and that the message suggests another precision."""
 
 from pathlib import Path
 

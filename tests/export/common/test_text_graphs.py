@@ -1,4 +1,4 @@
-"""The portable form of every text encoder, a tokenizer and a graph, gives the embeddings of the encoder."""
+"""Tests that the portable form of a text encoder (tokenizer and graph) produces the same embeddings as the encoder."""
 
 from pathlib import Path
 from typing import Any
@@ -22,25 +22,25 @@ KINDS = ("words", "phrases", "word vectors", "clip")
 
 @pytest.fixture(scope="module")
 def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """One text encoder of each kind, which reads only some of the words of the first prompt."""
+    """One text encoder of each kind. Each truncates the first prompt."""
     folder = save_clip(tmp_path_factory.mktemp("clip"))
     return {
         "words": WordEncoder(8, 6),
         "phrases": PhraseEncoder(10, 6),
         "word vectors": WordVectorEncoder(context=1, max_tokens=6),
-        "clip": ClipTextEncoder(str(folder), max_tokens=10),  # as many as its positions
+        "clip": ClipTextEncoder(str(folder), max_tokens=10),  # this checkpoint has ten positions
     }
 
 
 def exported(encoder: Any, folder: Path) -> tuple[ExportedText, dict[str, Any]]:
-    """Return the exported form and its entry in a manifest, and write the tokenizer's files to a folder."""
+    """Write the tokenizer's files to a folder, and return the exported form and its entry in the manifest."""
     text = ExportedText("text_encoder_0", encoder, encoder.portable())
     text.write_files(folder)
     return text, {"tokenizer": text.tokenizer_entry(), "tokens": encoder.max_tokens, "width": encoder.width}
 
 
 def expected(encoder: Any, prompt: str) -> Tensor:
-    """Return the embeddings of the encoder, padded with zeros."""
+    """Return the encoder's embeddings of a prompt, padded with zeros."""
     embeddings: Tensor = encoder.encode([prompt]).embeddings
     return torch.nn.functional.pad(embeddings, (0, 0, 0, encoder.max_tokens - embeddings.shape[1]))
 
@@ -62,7 +62,7 @@ def test_large_encoders_have_no_portable_form() -> None:
     assert not issubclass(Gemma3TextEncoder, PortableEncoder)
 
 
-@pytest.mark.slow  # converts the graphs of all kinds of encoders
+@pytest.mark.slow  # converts the graph of every kind of encoder
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("target", ["coreml", "coreai"])
 def test_converted_graphs_are_the_encoders(encoders: dict[str, Any], kind: str, target: str, tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_converted_graphs_are_the_encoders(encoders: dict[str, Any], kind: str, 
 
 
 def converted(text: ExportedText, target: str, folder: Path, inputs: dict[str, Tensor]) -> Tensor:
-    """Convert a text encoder to float16 and execute it."""
+    """Convert a text encoder to float16, and return its output for the inputs."""
     if target == "coreml":
         from pocketdit.export.coreml import interpreter
         from pocketdit.export.coreml.convert import convert

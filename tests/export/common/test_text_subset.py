@@ -1,4 +1,4 @@
-"""A network without a text encoder is the network whose tokens of this encoder are hidden."""
+"""Tests that removing a text encoder from a network is equivalent to hiding the encoder's tokens."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def test_hidden_and_absent_encoders_are_the_same(runs: Path, kept: int) -> None:
     hidden = [tokens if i == kept else unconditional([tokens])[0] for i, tokens in enumerate(text)]
     expected = whole.network(x, time, hidden)
     torch.testing.assert_close(part.network(x, time, [text[kept]]), expected, rtol=1e-5, atol=1e-5)
-    assert (whole.network(x, time, text) - expected).abs().max() > 1e-3  # the encoder matters
+    assert (whole.network(x, time, text) - expected).abs().max() > 1e-3  # the hidden encoder affects the output
     assert part.text_lengths == (whole.text_lengths[kept],)
     assert part.experiment.text_encoders == (whole.experiment.text_encoders[kept],)
     assert part.name.endswith(f"-textencoders_{kept}")

@@ -1,4 +1,4 @@
-"""A float16 bundle of a network with one block."""
+"""Fixtures that provide a run with one block, and its float16 Core AI bundle."""
 
 from pathlib import Path
 

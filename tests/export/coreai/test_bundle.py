@@ -52,7 +52,7 @@ def test_only_operations_on_the_time_are_float32(coreai_bundle: Path) -> None:
 
 
 def change_one_weight(package: Path, weight: np.ndarray) -> None:
-    """Change the last bit of the middle element of a weight in the program, and update the hash of the program."""
+    """Flip the lowest bit of the middle element of a weight in the program, and update the hash of the program."""
     program = package / "main.mlirb"
     content = bytearray(program.read_bytes())
     start = content.index(weight.tobytes())
@@ -109,7 +109,7 @@ def test_latency_is_predicted_but_not_measured(coreai_bundle: Path, capsys: pyte
         bundle.path_of("transformer")
 
 
-@pytest.mark.slow  # converts a network with three levels in every form and precision
+@pytest.mark.slow  # converts a three-level network in every form and precision
 @pytest.mark.parametrize("precision", ["float16", "float32"])
 @pytest.mark.parametrize("form", ["split_einsum", "fused"])
 def test_all_forms_equal_a_network_with_three_levels(
@@ -119,7 +119,7 @@ def test_all_forms_equal_a_network_with_three_levels(
     from pocketdit.export.coreai.export import export_coreai
 
     changes: dict[str, Any] = {"run": "elastic_pretrain/t", "runs": runs, "form": form, "precision": precision}
-    changes |= {"min_snr": 40}  # Apple's runtime adds the products of float16 matrices in float16
+    changes |= {"min_snr": 40}  # Apple's runtime accumulates float16 matrix products in float16
     folder = export_coreai(replace(coreai_settings, out=tmp_path, **changes))
     content = json.loads((folder / "manifest.json").read_text())
     if precision == "float32":

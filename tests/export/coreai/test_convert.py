@@ -33,7 +33,7 @@ def test_unsupported_operations_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bits", [4, 8])
 def test_palettes_are_stored_exactly(tmp_path: Path, bits: int) -> None:
-    """In float16, the expanded weight equals the original bit for bit, and only the palette and indices are stored."""
+    """In float16, the expanded weight is bit-identical to the original, and only the palette and indices are stored."""
     torch.manual_seed(0)
     layer = nn.Conv2d(48, 47, 1)
     values, indices = torch.randn(2**bits).half().sort().values, torch.randint(2**bits, (47, 48, 1, 1))
@@ -49,7 +49,7 @@ def test_palettes_are_stored_exactly(tmp_path: Path, bits: int) -> None:
         assert compare("y", model(graph.inputs)["y"], layer(graph.inputs["x"])).snr > 50
     (conv,) = [o for o in take_census(package).operations if o.kind == "conv"]
     assert conv.weight_bytes == -(-47 * 48 * bits // 8) + 2 * 2**bits
-    assert type(layer) is nn.Conv2d  # the module is restored
+    assert type(layer) is nn.Conv2d  # the conversion has restored the module
 
 
 class TimeAndProduct(nn.Module):
@@ -62,7 +62,7 @@ def test_operations_on_exact_inputs_stay_in_float32(tmp_path: Path) -> None:
     convert(Graph(TimeAndProduct(), inputs, ("y",), exact=("time",)), tmp_path / "p.aimodel", "float16")
     package = Package(tmp_path / "p.aimodel")
     products = sorted(o.outputs[0].element for o in package.operations if o.kind == "mul")
-    assert products == ["f16", "f32", "f32"]  # x * x; 1000 * time; x * cos
+    assert products == ["f16", "f32", "f32"]  # x * x is f16; 1000 * time and x * cos are f32
     with CoreAIModel(package.path) as model:
         assert compare("y", model(inputs)["y"], TimeAndProduct()(**inputs)).snr > 65
 
@@ -78,7 +78,7 @@ class Composite(nn.Module):
 
 
 def test_census_of_a_small_graph(tmp_path: Path) -> None:
-    """A composite is one operation with the FLOPs of its body, and a transposed weight counts once."""
+    """A composite counts as one operation with the FLOPs of its body, and a transposed weight is counted once."""
     graph = Graph(Composite().requires_grad_(False), {"x": torch.rand(1, 2, 5, 8)}, ("y",))
     convert(graph, tmp_path / "c.aimodel", "float32")
     census = take_census(Package(tmp_path / "c.aimodel"))
@@ -88,7 +88,7 @@ def test_census_of_a_small_graph(tmp_path: Path) -> None:
     assert product.weight_bytes == 4 * 8 * 16
     assert product.weight_bits == 32
     assert attention.output_bytes == 4 * 2 * 5 * 16
-    assert attention.flops == 2 * 2 * (2 * 5 * 5 * 16) + 4 * (2 * 5 * 5) + 2 * 5 * 16  # products, softmax, scale
+    assert attention.flops == 2 * 2 * (2 * 5 * 5 * 16) + 4 * (2 * 5 * 5) + 2 * 5 * 16  # matmul, softmax, scaling
     assert census.stored_bytes == 4 * (8 * 16 + 16)
 
 

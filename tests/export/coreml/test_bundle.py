@@ -51,7 +51,7 @@ def test_manifest_contains_what_an_app_needs(bundle: Path, runs: Path) -> None:
 
 def test_bundle_carries_the_notice_of_the_run(bundle: Path, half: Path) -> None:
     assert (bundle / NOTICE).read_text() == "Drawn by A.\n"
-    assert not (half / NOTICE).exists()  # the weights are random, so nobody is credited
+    assert not (half / NOTICE).exists()  # no credits, because the weights are random
 
 
 def test_float16_keeps_operations_on_the_time_in_float32(half: Path) -> None:
@@ -76,7 +76,7 @@ def change_one_weight(package: Package, by: float) -> None:
     largest = max(weights, key=lambda literal: literal.type.numel)
     (blob,) = package.path.rglob("weight.bin")
     content = bytearray(blob.read_bytes())
-    # A record in the MILBlob format of coremltools: marker (4 bytes), type (4), size (8) and offset of the data (8).
+    # A record in coremltools' MILBlob format has a marker (4 bytes), a type (4), a size (8) and the data offset (8).
     (start,) = struct.unpack_from("<Q", content, largest.proto.blobFileValue.offset + 16)
     data = np.frombuffer(content, np.float32, largest.type.numel, start)
     data[largest.type.numel // 2] += by
@@ -90,7 +90,7 @@ def test_verification_detects_one_changed_weight(bundle: Path, settings: CoreMLE
     change_one_weight(Package(copy / "transformer.mlpackage"), 0.01)
     with pytest.raises(RunError, match="the packages do not contain this weight of the network"):
         verify_bundle(copy, [])
-    # The comparison of outputs alone also detects the change.
+    # Comparing only the outputs also detects the change.
     subject = load_with_decoder(settings)
     comparisons = interpret_and_compare(open_packages(copy), subject, load_texts(settings, subject), settings)
     assert [c.output for c in comparisons if not settings.tolerance.accepts(c)] == ["velocity at time 0.6"]

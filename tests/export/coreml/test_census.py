@@ -1,4 +1,4 @@
-"""The census of small graphs matches manual calculations."""
+"""Tests that the census of small graphs matches manual calculations."""
 
 from pathlib import Path
 

@@ -55,7 +55,7 @@ def test_yaml_without_a_valid_kind_is_an_error(
 
 
 def test_random_weights_are_noted_and_can_be_verified(half: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """``lightning verify`` creates the same random weights from the manifest."""
+    """``lightning verify`` recreates the same random weights from the seed in the manifest."""
     manifest = (half / "manifest.json").read_text()
     assert '"note": "random weights"' in manifest
     assert '"palettized_weights": 0' in manifest

@@ -32,7 +32,7 @@ def test_unsupported_operations_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", ["iOS17", "iOS18"])
 @pytest.mark.parametrize("bits", [4, 6])
 def test_palettes_are_stored_exactly(tmp_path: Path, target: Literal["iOS17", "iOS18"], bits: int) -> None:
-    """In float16, the expanded weight equals the original bit for bit, and only the palette and indices are stored."""
+    """In float16, the expanded weight is bit-identical to the original, and only the palette and indices are stored."""
     torch.manual_seed(0)
     layer = nn.Conv2d(48, 47, 1)
     values, indices = torch.randn(2**bits).half().sort().values, torch.randint(2**bits, (47, 48, 1, 1))
@@ -62,4 +62,4 @@ def test_operations_on_exact_inputs_stay_in_float32(tmp_path: Path) -> None:
     dtypes = {
         o.name: o.outputs[o.name].dtype for o in Package(tmp_path / "product.mlpackage").operations if o.kind == "mul"
     }
-    assert sorted(dtypes.values()) == ["FLOAT16", "FLOAT32", "FLOAT32"]  # x * x; 1000 * time; x * cos
+    assert sorted(dtypes.values()) == ["FLOAT16", "FLOAT32", "FLOAT32"]  # in order: x * x, 1000 * time, x * cos

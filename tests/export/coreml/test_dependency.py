@@ -1,4 +1,4 @@
-"""coremltools is silenced, and nothing else is."""
+"""Tests that the warnings of coremltools, but no others, are suppressed, and that missing extras are reported early."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ logging.getLogger("datamodules.shards").warning("a sample is damaged")
 
 
 def test_only_coremltools_is_silenced() -> None:
-    """Importing coremltools logs a dozen warnings, which are hidden. Warnings about data must still be shown."""
+    """The dozen warnings that coremltools logs on import are hidden. Warnings about data must still be shown."""
     pytest.importorskip("coremltools")
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=100, check=True)
     assert done.stderr == "a sample is damaged\n"
@@ -25,7 +25,7 @@ def test_only_coremltools_is_silenced() -> None:
 
 @pytest.mark.parametrize(("file", "extra"), [("coreml", "export"), ("coreai", "coreai"), ("litert", "litert")])
 def test_a_missing_extra_is_named_before_anything_is_loaded(file: str, extra: str) -> None:
-    """Not even the settings are checked, and torch is not imported."""
+    """The error precedes any check of the settings, and torch is not imported."""
     program = (
         "import importlib.util, sys\n"
         "from pocketdit.commands.main import main\n"

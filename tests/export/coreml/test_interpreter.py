@@ -1,4 +1,4 @@
-"""MIL operations in saved programs match torch or a manual calculation."""
+"""Tests that the results of MIL operations in saved programs match torch or a manual calculation."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +20,7 @@ X = torch.randn(1, 4, 6, 8, generator=torch.Generator().manual_seed(0))
 
 
 def save_package(build: Callable[[Any], Any], folder: Path) -> Package:
-    """Save a function of x (1, 4, 6, 8) as a package."""
+    """Save a MIL function of one input x (1, 4, 6, 8) as a Core ML package."""
     program = mb.program(input_specs=[mb.TensorSpec(shape=X.shape)], opset_version=ct.target.iOS17)(lambda x: build(x))
     path = folder / "one.mlpackage"
     ct.convert(
@@ -106,7 +106,7 @@ def test_missing_inputs_and_wrong_shapes_are_named(tmp_path: Path) -> None:
 
 
 def test_results_are_rounded_to_the_declared_type(half: Path) -> None:
-    """Intermediate values in a float16 package are float16."""
+    """In a float16 package, intermediate values must be rounded to float16."""
     package = Package(half / "text_projection.mlpackage")
     state = interpreter._State(package)
     declared = next(

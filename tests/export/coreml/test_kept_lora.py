@@ -1,4 +1,4 @@
-"""A LoRA that an export keeps separate has the strength that the app sets, at every width."""
+"""Tests that an app can set the strength of a LoRA that was exported separately, at every width."""
 
 import json
 import re
@@ -30,7 +30,7 @@ RANK = 3
 
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> CoreMLExport:
-    """Settings to export a run that has a LoRA for all of its layers, as fine-tuning writes it."""
+    """Export settings for a run with a LoRA on all supported layers, stored as fine-tuning stores it."""
     runs = tmp_path_factory.mktemp("tuned") / "runs"
     folder = tiny_run(runs, "t")
     weights = load_file(folder.weights)
@@ -72,7 +72,7 @@ def test_the_strength_of_one_is_the_run_itself(tuned: CoreMLExport) -> None:
 
 @pytest.mark.slow
 def test_the_package_has_the_strength_as_an_input(tuned: CoreMLExport, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its base weights are those of the run before fine-tuning, and verification notices another LoRA."""
+    """The package stores the weights from before fine-tuning, so verification against the merged weights fails."""
     folder = export_coreml(tuned)
     assert folder.name.endswith("-lora_kept")
     content = json.loads((folder / "manifest.json").read_text())

@@ -1,4 +1,4 @@
-"""SnapGen's U-Net is exported and verified by the same path as the transformers."""
+"""Tests that SnapGen's U-Net is exported and verified in the same way as the transformers."""
 
 import json
 from dataclasses import replace

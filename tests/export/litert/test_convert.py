@@ -1,4 +1,4 @@
-"""A converted .tflite file matches PyTorch, and is either written completely or not at all."""
+"""Tests that a converted .tflite file matches PyTorch, and that it is either written completely or not at all."""
 
 import resource
 from pathlib import Path
@@ -28,7 +28,7 @@ TOKENS = (5, 3)
 
 
 class OneProduct(nn.Module):
-    """A matrix product, whose conversion takes about a second."""
+    """A matrix product, which can be converted in about a second."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ def network() -> ElasticDiT:
 
 
 def transformer_inputs(network: ElasticDiT, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the inputs of the transformer for inputs of the whole network."""
+    """Convert inputs of the whole network to inputs of its transformer graph."""
     return build_graphs(network, None, inputs)[TRANSFORMER].inputs
 
 
@@ -74,7 +74,7 @@ def expected_velocity(network: ElasticDiT, inputs: dict[str, Tensor]) -> Tensor:
 
 @pytest.fixture(scope="session")
 def converted(litert: None, network: ElasticDiT, tmp_path_factory: pytest.TempPathFactory) -> Conversion:
-    """The transformer of the network."""
+    """The network's transformer graph, converted to a .tflite file."""
     path = tmp_path_factory.mktemp("litert") / "transformer.tflite"
     graph = build_graphs(network, None, example_inputs(network.spec, (8, 12), TOKENS))[TRANSFORMER]
     return convert(NamedGraph(graph), graph.inputs, path, tolerance=Tolerance(max_error=1e-5))
@@ -157,7 +157,7 @@ def test_unsupported_operations_are_named(litert: None, tmp_path: Path) -> None:
 
 
 def test_full_disk_leaves_the_old_file(litert: None, tmp_path: Path) -> None:
-    """A full disk is simulated by limiting the size of files, so that the system rejects the write."""
+    """A limit on file sizes simulates a full disk, because the system also rejects the write."""
     path = tmp_path / "x.tflite"
     path.write_bytes(b"old")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

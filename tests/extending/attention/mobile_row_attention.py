@@ -1,4 +1,4 @@
-"""Attention within the rows of the token grid, in the mobile form."""
+"""The mobile form of attention within each row of the token grid."""
 
 from torch import Tensor
 from typing_extensions import override
@@ -9,7 +9,7 @@ from pocketdit.mobile.split_einsum import attention
 
 
 class MobileRowSelfAttention(MobileSelfAttention):
-    """Attention in which every token attends to the tokens of its row, for one size of the token grid."""
+    """Attention in which every token attends to the tokens in its row, for a fixed size of the token grid."""
 
     def __init__(self, width: int, head_dim: int, kv_heads: int, grid: Grid) -> None:
         super().__init__(width, head_dim, kv_heads, query_chunk=0)

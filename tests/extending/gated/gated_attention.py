@@ -1,4 +1,4 @@
-"""Attention over all tokens with gated heads."""
+"""Attention over all tokens, with a learned gate for every head."""
 
 import torch
 from torch import Tensor
@@ -19,6 +19,6 @@ class GatedSelfAttention(SelfAttention):
     @override
     def attend(self, x: Tensor, grid: Grid, cos_sin: CosSin, forms: AttentionForms) -> Tensor:
         output = super().attend(x, grid, cos_sin, forms)  # (B, H, N, E)
-        # The number of heads depends on the width, so only the leading H rows of the gate are used: (B, N, H).
+        # The number of heads H depends on the width, so only the first H rows of the gate are used: (B, N, H).
         gate = torch.sigmoid(self.gate(x, out_features=output.shape[1]))
         return output * self.split_queries(gate, channels=1).to(output.dtype)

@@ -1,4 +1,4 @@
-"""Attention with gated heads, in the mobile form."""
+"""The mobile form of attention with a learned gate for every head."""
 
 import torch
 from torch import Tensor
