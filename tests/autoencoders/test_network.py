@@ -27,7 +27,7 @@ def test_latents_are_smaller_by_the_factor(network: ConvAutoencoder) -> None:
 
 def test_statistics_normalize_the_latents_without_changing_the_reconstruction(network: ConvAutoencoder) -> None:
     images = torch.rand(8, 3, 32, 32)
-    raw = network.encode(images)  # the initial statistics leave the latents unchanged
+    raw = network.encode(images)  # the initial statistics do not change the latents
     before = network.decode(raw)
     network.update_statistics(raw, momentum=1.0)
     latents = network.encode(images)
@@ -55,7 +55,7 @@ def test_a_latent_position_affects_its_surroundings_across_borders(network: Conv
     changed = latents.clone()
     changed[..., 4, 4] = 5.0
     difference = (network.decode(changed) - network.decode(latents)).abs().sum((0, 1))
-    assert difference[:, 31].any()  # left of the position's own 8x8 pixels, which begin at 32
+    assert difference[:, 31].any()  # column 31 is left of the 8x8 pixels of position 4, which begin at column 32
     assert not difference[0].any()
 
 

@@ -1,4 +1,4 @@
-"""Tests ASSA against its formula, with gradients and without them, when it interpolates the branches in place."""
+"""Tests ASSA against its formula, with and without gradients. Without gradients, it combines the branches in place."""
 
 from typing import get_args
 
@@ -47,7 +47,7 @@ def test_adaptive_sparse_attention_matches_its_formula(
 @pytest.mark.parametrize("grouped", get_args(GroupedForm))
 @pytest.mark.parametrize("heads", [6, 4])
 def test_interleaved_query_heads_share_keys_by_their_index_modulo_the_groups(grouped: GroupedForm, heads: int) -> None:
-    """The partner of a head does not depend on the number of heads, so a sub-network's heads keep theirs."""
+    """A query head uses the same key and value head at every width, whatever the number of heads at that width."""
     torch.manual_seed(0)
     groups, tokens, grid = 2, 12, (3, 4)
     module = SelfAttention(HEADS * HEAD_DIM, HEAD_DIM, groups)
@@ -71,7 +71,7 @@ def test_interleaved_sparse_attention_is_adjacent_attention_with_sorted_heads(lo
     spec = AdaptiveSparseAttention("assa", 2, BLOCKS, RADIUS)
     interleaved, adjacent = (AdaptiveSparseSelfAttention(width, HEAD_DIM, spec) for _ in range(2))
     interleaved.interleaved = True
-    order = torch.tensor([0, 2, 4, 1, 3, 5])  # heads by their index modulo 2
+    order = torch.tensor([0, 2, 4, 1, 3, 5])  # heads sorted by their index modulo 2
     rows = (order[:, None] * HEAD_DIM + torch.arange(HEAD_DIM)).flatten()
     weights = interleaved.state_dict()
     for name, index in (("q", rows), ("gate", order)):

@@ -26,7 +26,7 @@ SPEC = DiTSpec(4, 64, 8, (12, 20), 24, 2, THREE_STAGES, widths=(0.25, 0.5, 1.0))
 
 
 def network(spec: DiTSpec = SPEC) -> ElasticDiT:
-    """Return a network in which all weights are random, so that zero initialization does not hide a path."""
+    """Return a network with random weights, because zero-initialized weights would hide errors."""
     torch.manual_seed(0)
     net = ElasticDiT(spec)
     for parameter in net.parameters():
@@ -206,7 +206,7 @@ def test_positional_embedding_is_unique_and_independent_of_resolution() -> None:
 
 
 def test_new_attention_prefers_nearby_tokens() -> None:
-    """The common component of queries and keys by itself produces scores that decrease with distance."""
+    """The bias that queries and keys share produces, on its own, scores that decrease with distance."""
     attention = AdaptiveSparseSelfAttention(32, 8, SPARSE)
     attention.init_locality()
     common = attention.q_norm.bias.detach().expand(1, 1, 81, 8)
@@ -219,7 +219,7 @@ def test_new_attention_prefers_nearby_tokens() -> None:
 
 
 def test_gate_interpolates_between_the_two_branches() -> None:
-    """A gate of 0 selects the global branch and a gate of 1 the local branch. A new module returns their mean."""
+    """A gate of 0 selects the global branch, and a gate of 1 the local branch. A new module returns their mean."""
     torch.manual_seed(0)
     attention = AdaptiveSparseSelfAttention(32, 8, SPARSE)
     attention.init_branches()
@@ -260,7 +260,7 @@ def test_invalid_specifications_are_rejected(change: dict[str, Any], message: st
 
 
 def test_layer_without_compression_is_neighborhood_attention() -> None:
-    """Without a gate and a global branch, the layer equals full attention if every block is visible."""
+    """Without a global branch and a gate, the layer is equivalent to full attention if every block is visible."""
     grid, cos_sin = (4, 6), axial_rope(4, 6, 8, 1e4, torch.device("cpu"))
     local_only = replace(SPARSE, compression=False)
     torch.manual_seed(0)
@@ -273,7 +273,7 @@ def test_layer_without_compression_is_neighborhood_attention() -> None:
     near = build_self_attention(64, 8, replace(local_only, radius=0))
     near.load_state_dict(local.state_dict())
     changed = x.clone()
-    changed[:, 6:] += 1  # outside the first of four blocks
+    changed[:, 6:] += 1  # all tokens outside the first of four blocks
     before, after = near(x, grid, cos_sin, forms), near(changed, grid, cos_sin, forms)
     assert torch.equal(before[:, :6], after[:, :6])
     assert not torch.allclose(before[:, 6:], after[:, 6:])

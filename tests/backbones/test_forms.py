@@ -1,4 +1,4 @@
-"""Tests for choosing among the forms of attention."""
+"""Tests for choosing among the implementations (forms) of attention."""
 
 from dataclasses import replace
 
@@ -83,7 +83,7 @@ def test_the_default_is_kept_unless_another_form_is_clearly_faster(monkeypatch: 
 
 @pytest.mark.parametrize("gradient", [False, True])
 def test_timing_leaves_torch_as_it_was(gradient: bool) -> None:
-    """Timing works in inference mode and under autocast, and does not advance the global generator."""
+    """Timing works in inference mode and under autocast, and does not advance the global random number generator."""
     state = torch.get_rng_state()
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         seconds = time_forms(replace(LOCAL, gradient=gradient), local_forms(LOCAL), rounds=1)

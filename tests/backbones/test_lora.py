@@ -106,7 +106,7 @@ def test_weights_stay_shared_after_a_dtype_change() -> None:
 
 
 def test_student_and_critic_share_their_base() -> None:
-    """Each of the two adapters adds rank (in + out) parameters per layer and no copy of the base weights."""
+    """Each of the two adapters adds rank * (in + out) parameters per layer and no copy of the base weights."""
     network = split_by_width(supernet(), share_weights=False).for_width(1.0)
     base = storage_bytes(network)
     linear = {
@@ -116,7 +116,7 @@ def test_student_and_critic_share_their_base() -> None:
     }
     parameters = sum(4 * sum(features) for features in linear.values())
     add_adapters(network, ("student", "critic"), rank=4, alpha=8)
-    assert storage_bytes(network) == base + 2 * 4 * parameters  # two adapters in fp32
+    assert storage_bytes(network) == base + 2 * 4 * parameters  # two adapters with 4 bytes per parameter
     assert {name.rsplit(".", 1)[0] for name in adapter_parameters(network, "critic")} == set(linear)
 
 
@@ -182,7 +182,7 @@ def test_adapter_weights_of_another_network_are_rejected() -> None:
 
 
 def elastic_pair() -> tuple[ElasticDiT, dict[str, Tensor]]:
-    """Return a supernet with a filled adapter, and its weights as a run stores them."""
+    """Return a supernet with a nonzero adapter, and its weights in the format in which a run stores them."""
     network = supernet()
     stored = dict(network.state_dict())
     add_adapters(network, ("style",), rank=4, alpha=12)
@@ -235,7 +235,8 @@ def test_adapters_of_a_narrow_width_are_zero_outside_of_it() -> None:
     a = weights["stages.0.blocks.0.ffn.expand.A"]
     assert not a[:, 32:].any()
     assert a[:, :32].all()
-    assert weights["stages.0.blocks.0.cross.kv.A"].all()  # its input, the text, has the same size at every width
+    # The input of this layer is the text, whose size is the same at every width.
+    assert weights["stages.0.blocks.0.cross.kv.A"].all()
 
 
 @pytest.mark.parametrize(

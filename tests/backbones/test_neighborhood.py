@@ -1,4 +1,4 @@
-"""Compare blockwise neighborhood attention with the masked reference, including uneven blocks and grouped heads."""
+"""Tests blockwise neighborhood attention against a masked reference, including uneven blocks and grouped heads."""
 
 from typing import get_args
 
@@ -49,7 +49,7 @@ def test_looped_attention_equals_masked_reference(
 
 @pytest.mark.parametrize(("tokens", "blocks", "radius"), [(64, 4, 1), (60, 7, 2)])
 def test_flex_attention_equals_masked_reference(tokens: int, blocks: int, radius: int) -> None:
-    """The test runs FlexAttention without compiling it, because torch cannot compile it on every CPU."""
+    """FlexAttention is not compiled here, because torch cannot compile it on every CPU."""
     q, k, v = qkv(tokens, heads=4, groups=2, channels=16)
     mask = flex_block_mask(tokens, blocks, radius, q.device)
     output = flex_attention(q, k, v, block_mask=mask, enable_gqa=True)
@@ -72,7 +72,7 @@ def test_gradients_of_looped_attention_equal_those_of_the_reference() -> None:
 
 
 def test_mask_in_the_configuration_of_the_paper() -> None:
-    """With B = 16, r = 1, and 64x64 tokens, each block is four rows, and 46 of 256 block pairs (18.0%) are visible."""
+    """With B = 16, r = 1, and 64x64 tokens, each block has four rows, and 46 of 256 block pairs (18.0%) are visible."""
     mask = neighborhood_mask(4096, 16, 1, torch.device("cpu"))
     assert mask.float().mean().item() == pytest.approx(46 / 256)
     assert block_edges(4096, 16)[:3] == [0, 256, 512]

@@ -21,7 +21,7 @@ SPEC = UNetSpec("unet", 4, (8, 6), 32, (32, 64), (1, 2), head_dim=16, latent_std
 
 
 def build(spec: UNetSpec = SPEC) -> UNet:
-    """Return a network with random weights, so that zero initialization does not hide a path."""
+    """Return a network with random weights, because zero-initialized weights would hide errors."""
     torch.manual_seed(0)
     network = UNet(spec)
     for parameter in network.parameters():
@@ -49,7 +49,7 @@ def test_masked_text_tokens_have_no_influence_and_visible_ones_do() -> None:
 
 
 def test_new_network_predicts_the_best_linear_estimate() -> None:
-    """For x_t = (1 - t) x_0 + t e, this is x_t (t - (1 - t) s^2) / ((1 - t)^2 s^2 + t^2)."""
+    """For x_t = (1 - t) x_0 + t e, the best linear estimate is x_t (t - (1 - t) s^2) / ((1 - t)^2 s^2 + t^2)."""
     x, time, text = inputs()
     t, s = time[:, None, None, None], torch.tensor(SPEC.latent_std)[:, None, None]
     estimate = x * (t - (1 - t) * s**2) / ((1 - t) ** 2 * s**2 + t**2)
@@ -86,7 +86,8 @@ def test_layers_without_self_attention_replace_the_residual_stream_unless_it_is_
     kept.load_state_dict(replaced.state_dict(), strict=False)
     assert not torch.allclose(replaced(*inputs()), kept(*inputs()), atol=1e-3)
     with_self_attention = [dict(block.named_children()).get("attn1") is not None for block in replaced.blocks()]
-    assert with_self_attention == [False] * 2 + [True] * 12  # only at half the resolution and in the middle
+    # Self-attention exists only at half resolution and in the middle.
+    assert with_self_attention == [False] * 2 + [True] * 12
 
 
 def test_traced_census_counts_the_arithmetic_of_the_training_form() -> None:
@@ -97,7 +98,7 @@ def test_traced_census_counts_the_arithmetic_of_the_training_form() -> None:
         network, text = UNet(SPEC), [TextTokens(torch.empty(1, 3, size), torch.ones(1, 3) > 0) for size in (8, 6)]
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             network(torch.empty(1, 4, 16, 16), torch.empty(1), text)
-    projection = 2 * 3 * 32 * (8 + 6)  # a graph of its own
+    projection = 2 * 3 * 32 * (8 + 6)  # the text projection is not part of this census
     flops = sum(o.flops for o in census.operations if o.kind in ("conv", "einsum"))
     assert flops == counter.get_total_flops() - projection
 

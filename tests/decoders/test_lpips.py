@@ -1,4 +1,4 @@
-"""Tests for LPIPS with random weights, because the ImageNet weights would have to be downloaded."""
+"""Tests for LPIPS. The weights are random, because the ImageNet weights would have to be downloaded."""
 
 import urllib.error
 from pathlib import Path

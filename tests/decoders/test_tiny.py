@@ -60,7 +60,7 @@ def test_any_size_works(spec: TinyDecoderSpec, sides: tuple[int, int]) -> None:
 
 
 def test_cropped_latents_give_the_same_pixels() -> None:
-    """No operation uses statistics of the whole image, so distant latents do not matter."""
+    """The decoder uses no statistics of the whole image, so distant latents do not affect a pixel."""
     decoder, latents = random_decoder(SMALL), torch.randn(1, 4, 24, 24)
     full, crop = decoder(latents), decoder(latents[..., :16, :16])
     torch.testing.assert_close(full[..., :48, :48], crop[..., :48, :48])

@@ -1,4 +1,4 @@
-"""Portable noise follows Threefry's published output, is normally distributed, and is the same on every machine."""
+"""Tests that portable noise matches Threefry's published output, is normal, and is the same on every machine."""
 
 import hashlib
 import math
@@ -17,7 +17,7 @@ DIGEST = "8309633328571ecb8f089794e95ba50f0d9eb57c2493f85881eadf0034ee4b14"
 
 @pytest.mark.parametrize(
     ("key", "counter", "output"),
-    [  # the known answers for threefry2x32 with 20 rounds that Random123 publishes
+    [  # known answers for threefry2x32 with 20 rounds, published with Random123
         ((0, 0), (0, 0), (0x6B200159, 0x99BA4EFE)),
         ((0xFFFFFFFF, 0xFFFFFFFF), (0xFFFFFFFF, 0xFFFFFFFF), (0x1CB996FC, 0xBB002BE7)),
         ((0x13198A2E, 0x03707344), (0x243F6A88, 0x85A308D3), (0xC4923A9C, 0x483DF7A0)),
@@ -71,7 +71,7 @@ def test_bits_do_not_change() -> None:
         "words": ["6b200159", "99ba4efe", "508efb2c", "c0de3f32"],
         "normal_bits": ["bfa6f5c5", "3e4f4275", "bf86ab90", "bf8c88f6"],
     }
-    assert int(second["seed"]) > 2**32  # both halves of the key are used
+    assert int(second["seed"]) > 2**32  # so both halves of the key are nonzero
 
 
 def test_odd_sizes_are_prefixes_of_even_ones() -> None:

@@ -1,4 +1,4 @@
-"""A rollout followed by the remaining sampler steps equals the full sampler."""
+"""Tests that a rollout followed by the remaining sampler steps is equivalent to the full sampler."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from pocketdit.diffusion.path import data_from_velocity
 from pocketdit.diffusion.rollout import euler_rollout
 from pocketdit.diffusion.samplers import euler, uniform_times
 
-TIMES = uniform_times(4, 3.0)  # 1, 0.9, 0.75, 0.5, 0
+TIMES = uniform_times(4, 3.0)  # the times 1, 0.9, 0.75, 0.5, 0
 
 
 def velocity(x: Tensor, time: Tensor) -> Tensor:

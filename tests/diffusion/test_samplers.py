@@ -24,7 +24,7 @@ def gaussian_velocity(x: Tensor, time: Tensor) -> Tensor:
 
 
 def exact_data(noise: Tensor) -> Tensor:
-    """Compute the end of the flow, which maps quantiles of the noise to quantiles of the data."""
+    """Compute the data at the end of the exact flow, which maps quantiles of the noise to quantiles of the data."""
     return CENTER + SPREAD * noise
 
 

@@ -24,7 +24,7 @@ def test_dropout_is_independent_per_encoder_and_sample() -> None:
     hidden = torch.stack([~entry.mask[:-1].any(1) for entry in dropped])
     rates = hidden.float().mean(1)
     both = hidden.all(0).float().mean()
-    # Each tolerance is about four standard errors.
+    # The tolerances are about four standard errors.
     assert (rates - 0.3).abs().max() < 0.03
     assert abs(both - 0.09) < 0.02
 
@@ -71,7 +71,7 @@ def test_list_of_encoders_can_be_empty() -> None:
 
 @pytest.mark.parametrize("empty", ["", " ", "\n\t"])
 def test_an_empty_prompt_is_unconditional_whatever_the_encoder_returns(empty: str) -> None:
-    """CLIP returns tokens that mark the beginning and the end of a text, even of an empty one."""
+    """Even for an empty text, CLIP returns the tokens that mark the beginning and the end."""
     tokens = [TextTokens(torch.randn(2, 3, 8), torch.ones(2, 3) > 0)]
     (hidden,) = hide_empty(tokens, ["a red circle", empty])
     assert hidden.mask.tolist() == [[True] * 3, [False] * 3]

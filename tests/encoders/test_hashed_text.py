@@ -1,4 +1,4 @@
-"""Tests for the text encoders without weights: vectors, positions, masks, and context."""
+"""Tests for the hash-based text encoders, which have no weights: vectors, positions, masks, and context."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ ENCODERS = [WordEncoder, PhraseEncoder]
 
 
 def without_positions(encoder: WordEncoder | PhraseEncoder, caption: str) -> torch.Tensor:
-    """Return the vectors (words, width) of a caption's words."""
+    """Return the vectors (words, width) of a caption's words without the position embeddings."""
     tokens = encoder.encode([caption])
     return (tokens.embeddings - encoder.positions[: tokens.mask.shape[1]])[0, tokens.mask[0]]
 
@@ -104,7 +104,7 @@ def test_phrase_token_depends_on_the_word_and_its_neighbors() -> None:
     cosine = torch.nn.functional.cosine_similarity
     assert cosine(red, red.roll(1, 0)).abs().max() < 0.6
     assert 0.4 < cosine(red[2], blue[2], dim=0) < 0.8
-    # A word does not influence another word that is three words away.
+    # The token of a word does not depend on the word three places before it.
     far = [without_positions(encoder, f"{word} is the circle")[3] for word in ("red", "blue")]
     torch.testing.assert_close(*far)
     assert (red.square().mean(1) - 1).abs().max() < 0.3

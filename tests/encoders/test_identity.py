@@ -1,4 +1,4 @@
-"""The identity of an autoencoder covers everything that determines its latents, and nothing else."""
+"""Tests that an autoencoder's identity covers everything that determines its latents, and nothing else."""
 
 import copy
 import json
@@ -19,7 +19,7 @@ from tests.encoders.test_vae import WEIGHTS, write_checkpoints
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with "flux", "qwen_image", a moved copy of "flux", and "trained", with different weights."""
+    """Return a folder with "flux", "qwen_image", "moved" (a copy of "flux") and "trained" (with different weights)."""
     from safetensors.torch import load_file, save_file
 
     folder = tmp_path_factory.mktemp("autoencoders")

@@ -1,4 +1,4 @@
-"""The included autoencoder achieves its published quality, and weights that do not fit are named."""
+"""Tests that the included autoencoder has the documented quality, and that unsuitable weights are reported."""
 
 import re
 from pathlib import Path
@@ -29,7 +29,7 @@ def images() -> dict[str, torch.Tensor]:
 
 
 def published(kind: str, autoencoder: str) -> list[float]:
-    """Return the numbers in a row of the table in the documentation."""
+    """Return the numbers in one row of the table in the documentation."""
     (row,) = re.findall(rf"^\| {kind} \| {autoencoder} \|(.+)\|$", PAGE, re.M)
     return [float(cell) for cell in row.split("|")]
 

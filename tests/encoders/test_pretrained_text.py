@@ -51,7 +51,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def save_clip(folder: Path) -> Path:
-    """Save a tiny CLIP checkpoint with the files of TinyCLIP, which has tokenizer.json but no tokenizer_config.json."""
+    """Save a tiny CLIP checkpoint that, like TinyCLIP, has tokenizer.json but no tokenizer_config.json."""
     from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
     torch.manual_seed(0)
@@ -122,7 +122,7 @@ def test_gemma_returns_the_last_hidden_state_of_its_language_model(gemma: Path) 
     tokens = encoder.encode(["a red circle", "  ", "a red circle a blue square a red square"])
     assert encoder.width == 16
     assert tokens.embeddings.shape == (3, 7, 16)
-    # Padding is on the right.
+    # The encoder pads on the right.
     assert tokens.mask[0].tolist() == [True] * 4 + [False] * 3
     assert tokens.mask.sum(1).tolist() == [4, 0, 7]
     torch.testing.assert_close(tokens.embeddings[0, :4], reference, atol=1e-5, rtol=0)

@@ -1,4 +1,4 @@
-"""Encoders are compared with those of a data set without loading them, if their files show that they are the same."""
+"""Tests that encoders with the same files as a data set's encoders are recognized without loading them."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ KEY = "text_encoders.0"
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with "flux", a copy that was moved, "trained" with different weights, and "gemma"."""
+    """Return a folder with "flux", "moved" (a copy of "flux"), "trained" (with different weights) and "gemma"."""
     folder = tmp_path_factory.mktemp("checkpoints")
     write_checkpoints(folder)
     save_gemma(folder / "gemma")
@@ -41,7 +41,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def stored(checkpoints: Path) -> dict[str, Any]:
-    """Return what a data set records about the autoencoder in "flux"."""
+    """Return the description of the "flux" autoencoder that a data set stores."""
     autoencoder = DiffusersAutoencoder(str(checkpoints / "flux"), "flux")
     identity = {**identify(autoencoder), "channels": autoencoder.channels, "factor": autoencoder.factor}
     recorded: dict[str, Any] = json.loads(json.dumps(identity))
@@ -50,7 +50,7 @@ def stored(checkpoints: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def unloadable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make it an error to load an encoder."""
+    """Let the test fail if an encoder is loaded."""
 
     def fail(self: FrozenModule) -> None:
         raise AssertionError(f"{type(self).__name__} has been loaded")

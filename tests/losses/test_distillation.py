@@ -1,4 +1,4 @@
-"""Compare the distillation losses and their timestep-aware scaling with hand-computed values."""
+"""Tests the distillation losses and their timestep-aware scaling against hand-computed values."""
 
 import math
 from collections.abc import Callable
@@ -17,13 +17,13 @@ SHAPES = [(0.0, 1.0), (math.log(3), 1.5), (math.log(3), 1.0), (-0.7, 0.5), (0.0,
 def test_output_loss_equals_hand_computed_values() -> None:
     prediction = torch.tensor([[[1.0, 2.0]], [[3.0, 4.0]]])
     teacher = torch.tensor([[[1.0, 0.0]], [[0.0, 0.0]]])
-    assert output_loss(prediction, teacher).tolist() == [2.0, 12.5]  # (0 + 4) / 2, (9 + 16) / 2
+    assert output_loss(prediction, teacher).tolist() == [2.0, 12.5]  # (0 + 4) / 2 and (9 + 16) / 2
 
 
 def test_feature_loss_equals_hand_computed_values() -> None:
     projected = torch.tensor([[[1.0, 0.0], [2.0, 2.0]], [[0.0, 0.0], [0.0, 6.0]]])
     teacher = torch.tensor([[[0.0, 0.0], [2.0, 1.0]], [[0.0, 0.0], [0.0, 0.0]]])
-    assert feature_loss(projected, teacher).tolist() == [0.5, 9.0]  # (1 + 0 + 0 + 1) / 4, 36 / 4
+    assert feature_loss(projected, teacher).tolist() == [0.5, 9.0]  # (1 + 0 + 0 + 1) / 4 and 36 / 4
 
 
 @pytest.mark.parametrize("loss", [output_loss, feature_loss])
@@ -39,7 +39,7 @@ def test_teacher_gets_no_gradient_and_loss_is_float32(loss: Callable[[Tensor, Te
 
 
 def test_density_equals_hand_computed_values() -> None:
-    """The maximum is at t = 1/2. At t = 0.8, the logit is ln 4, and the weight is exp(-ln(4)^2 / 2) 0.25 / 0.16."""
+    """The maximum is at t = 1/2. At t = 0.8, the logit is ln 4, and the weight is exp(-ln(4)^2 / 2) * 0.25 / 0.16."""
     weight = task_weight(torch.tensor([0.5, 0.8, 0.2]), 0.0, 1.0, "density")
     torch.testing.assert_close(weight, torch.tensor([1.0, 0.597728, 0.597728]), rtol=1e-5, atol=0)
 
@@ -52,7 +52,7 @@ def test_density_equals_the_formula_divided_by_its_maximum(mean: float, spread: 
     weight = task_weight(TIMES, mean, spread, "density")
     assert 1 - 1e-4 < weight.max().item() < 1 + 1e-5
     torch.testing.assert_close(weight[1:-1].double(), density / density.max(), rtol=1e-3, atol=1e-4)
-    if mean or spread**2 < 2:  # otherwise, the density has two equal peaks
+    if mean or spread**2 < 2:  # in other cases, the density has two equal peaks
         assert TIMES[weight.argmax()].item() == pytest.approx(t[density.argmax()].item(), abs=2e-3)
 
 
@@ -74,7 +74,7 @@ def test_cdf_equals_hand_computed_values() -> None:
 
 
 def test_mean_logit_of_shifted_training_times_is_log_shift() -> None:
-    """The distribution function of the times maps them to uniform values."""
+    """The cumulative distribution function of the training times maps the times to uniform values."""
     times = draw_times(1000, 3.0, 1.5, torch.Generator().manual_seed(0))
     uniform = (torch.arange(1000) + 0.5) / 1000
     torch.testing.assert_close(task_weight(times, math.log(3), 1.5, "cdf"), uniform, rtol=0, atol=1e-3)
@@ -90,7 +90,7 @@ def test_timestep_scaling_equals_hand_computed_values() -> None:
     task, teacher = torch.tensor([1.0, 3.0]), torch.tensor([4.0, 12.0])
     assert timestep_scaling(task, teacher, torch.tensor([0.75, 0.5])).item() == 2.0
     assert timestep_scaling(task, teacher, torch.ones(2)).item() == task.mean().item()
-    # The teacher's loss is scaled to the size of the task loss.
+    # The teacher's loss is scaled to the magnitude of the task loss.
     assert timestep_scaling(task, teacher, torch.zeros(2)).item() == task.mean().item()
 
 

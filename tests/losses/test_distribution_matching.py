@@ -1,4 +1,4 @@
-"""Compare the distribution matching gradient and its loss with hand-computed values."""
+"""Tests the distribution matching gradient and loss against hand-computed values."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from pocketdit.losses.distribution_matching import distribution_matching_loss, m
 
 
 def test_matching_gradient_equals_hand_computed_values() -> None:
-    """p_real is (2, -4) and (0.5, 0.5), with mean sizes of 3 and 0.5, and p_fake is (-1, 2) and (1, 0)."""
+    """p_real is (2, -4) and (0.5, 0.5), with mean absolute values of 3 and 0.5. p_fake is (-1, 2) and (1, 0)."""
     x = torch.tensor([[1.0, 0.0], [2.0, 2.0]])
     real = torch.tensor([[-1.0, 4.0], [1.5, 1.5]])
     fake = torch.tensor([[2.0, -2.0], [1.0, 2.0]])
@@ -43,7 +43,7 @@ def test_nonfinite_gradients_are_zeroed() -> None:
     fake = torch.tensor([[float("nan"), 3.0], [float("inf"), 3.0], [2.0, 3.0]])
     assert matching_gradient(x, real, fake)[0].tolist() == [[0.0, 2.0], [0.0, 2.0], [1.0, 2.0]]
     for bad in (float("nan"), float("inf"), float("-inf")):
-        real[0, 0] = bad  # the normalizer of this sample is not finite either
+        real[0, 0] = bad  # makes the normalizer of this sample non-finite, too
         gradient, size = matching_gradient(x, real, torch.full((3, 2), 2.0))
         assert gradient.tolist() == [[0.0, 0.0], [1.0, 1.0], [1.0, 1.0]]
         assert size.isfinite().tolist() == [False, True, True]
@@ -101,7 +101,7 @@ def test_teacher_and_critic_get_noised_data_but_no_gradient() -> None:
     assert size.item() == pytest.approx((2.4375 + 0.75) / 2)
     torch.autograd.backward(loss)
     assert weight.grad is None
-    # fake - real is -t x_t, or (-0.8125, -1.5625) and (-0.25, -0.75), divided by the sizes and the 4 elements.
+    # fake - real is -t x_t, which is (-0.8125, -1.5625) and (-0.25, -0.75), divided by the sizes and the 4 elements.
     expected = torch.tensor([[-0.8125 / 2.4375, -1.5625 / 2.4375], [-0.25 / 0.75, -0.75 / 0.75]]) / 4
     torch.testing.assert_close(x0.grad, expected)
 

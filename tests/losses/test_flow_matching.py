@@ -1,4 +1,4 @@
-"""Compare the flow matching losses with hand-computed values, and test the balancing of two gradients."""
+"""Tests the flow matching losses against hand-computed values, and tests the balancing of two gradients."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ def test_self_distillation_gives_no_gradient_to_the_full_network() -> None:
 
 
 def current_gradients(module: nn.Module) -> list[Tensor]:
-    """Return the gradients of all parameters, none of which may be missing."""
+    """Return the gradients of all parameters, and fail if a gradient is missing."""
     current = []
     for parameter in module.parameters():
         assert parameter.grad is not None
@@ -37,7 +37,7 @@ def current_gradients(module: nn.Module) -> list[Tensor]:
 
 
 def sliced_gradients(scale: float) -> tuple[ElasticLinear, list[Tensor]]:
-    """Return a layer with the gradients of its narrow half, and the gradients of the full layer."""
+    """Return a layer that has the gradients of a half-width pass, and a list of the gradients of a full-width pass."""
     torch.manual_seed(0)
     layer, x = ElasticLinear(8, 6), torch.randn(5, 8)
     layer(x).square().sum().backward()

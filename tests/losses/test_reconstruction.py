@@ -1,4 +1,4 @@
-"""Compare a decoder's losses with hand-computed values."""
+"""Tests a decoder's losses against hand-computed values."""
 
 import math
 
@@ -19,7 +19,7 @@ def test_charbonnier_equals_hand_computed_values() -> None:
 
 
 def test_psnr_equals_hand_computed_values() -> None:
-    """An error of one tenth of the range gives 20 dB, regardless of the other images in the batch."""
+    """An error of one tenth of the range corresponds to 20 dB, regardless of the other images in the batch."""
     target = torch.zeros(2, 3, 4, 4)
     images = torch.stack([target[0] + 0.2, target[1] + 0.02])
     torch.testing.assert_close(psnr(images, target), torch.tensor([20.0, 40.0]))

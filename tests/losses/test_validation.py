@@ -1,4 +1,4 @@
-"""Tests for the validation protocol, which uses eight fixed noise levels and fixed noise."""
+"""Tests for the validation protocol, in which the noise and its eight levels are fixed."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Compare one-dimensional k-means with known results, the exact optimum, and scikit-learn."""
+"""Tests one-dimensional k-means against known results, the exact optimum, and scikit-learn."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from pocketdit.quantization.palette import palettize
 
 
 def optimal_inertia(values: Points, counts: Points, clusters: int) -> float:
-    """Compute the smallest possible inertia by dynamic programming over the ends of the clusters, O(k n^2)."""
+    """Compute the smallest possible inertia with dynamic programming over the cluster boundaries, in O(k n^2) time."""
     mass, moment, square = (np.concatenate([[0], np.cumsum(counts * values**power)]) for power in (0, 1, 2))
     ends = np.arange(len(values) + 1)
 
@@ -31,7 +31,7 @@ def optimal_inertia(values: Points, counts: Points, clusters: int) -> float:
 
 
 def test_centers_of_a_small_example() -> None:
-    """The center of each cluster is its mean, in which a value that occurs twice counts twice."""
+    """The center of a cluster is the mean of its values. A value that occurs twice counts twice."""
     weight = torch.tensor([[-1.0, -1.0, -1.75], [0.0, 0.0, 0.25], [3.0, 4.0, 5.0]])
     values, counts = kmeans.count_values(kmeans.fp16_codes(weight))
     assert values.tolist() == [-1.75, -1.0, 0.0, 0.25, 3.0, 4.0, 5.0]

@@ -24,7 +24,7 @@ from pocketdit.quantization.sensitivity import output_errors
 
 
 class SmallNetwork(nn.Module):
-    """All kinds of palettized layers, sliced as in the backbone, and one layer below the threshold."""
+    """A network with every kind of layer that is palettized, one of them sliced, and one small layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ def test_threshold_has_the_same_meaning_as_in_coremltools(network: SmallNetwork)
 
 
 def test_sensitivity_equals_hand_computed_values(network: SmallNetwork) -> None:
-    """The input of each layer comes from the unquantized network, so it contains no errors of earlier layers."""
+    """The inputs of a layer come from the unquantized network, so the errors of earlier layers have no effect."""
     inputs = [torch.randn(2, 4, 4, 12), torch.randn(3, 4, 4, 12)]
     palettes = {
         name: palettize(layer.get_parameter("weight"), 1) for name, layer in palettized_layers(network, 0).items()
@@ -94,7 +94,7 @@ def test_average_includes_the_palettes() -> None:
 
 
 def test_most_sensitive_layers_get_more_bits_within_the_target() -> None:
-    """4 bits for every layer take 27,024 bits. 8 bits add 7,840 for a, 15,840 for b, 11,840 for c, and 5,840 for d."""
+    """With 4 bits per weight, all layers take 27,024 bits. 8 bits add 7,840 (a), 15,840 (b), 11,840 (c), 5,840 (d)."""
 
     def layers_with_8_bits(target_bits: float) -> str:
         bits = allocate_bits(WEIGHTS, ERRORS, target_bits / 6500, 4, 8)
@@ -104,7 +104,7 @@ def test_most_sensitive_layers_get_more_bits_within_the_target() -> None:
     assert layers_with_8_bits(27_024) == ""
     assert layers_with_8_bits(27_024 + 15_840) == "b"
     assert layers_with_8_bits(27_024 + 15_839) == "c"  # b no longer fits and is skipped
-    assert layers_with_8_bits(27_024 + 15_840 + 5_840) == "bd"  # c does not fit in addition to b
+    assert layers_with_8_bits(27_024 + 15_840 + 5_840) == "bd"  # c does not fit together with b
     assert layers_with_8_bits(1e6) == "abcd"
     with pytest.raises(ConfigError, match=r"4\.158, palettes included"):
         allocate_bits(WEIGHTS, ERRORS, 27_023 / 6500, 4, 8)
@@ -154,7 +154,7 @@ def test_only_the_ranking_by_mse_depends_on_the_scale_of_a_layer(network: SmallN
         return [layer.name for layer in report.layers if layer.bits == 2]
 
     before = chosen("relative")
-    network.up.weight.data *= 64.0  # a power of two, so that rounding to fp16 does not change the relative error
+    network.up.weight.data *= 64.0  # a power of two, so that the relative error of rounding to fp16 does not change
     assert chosen("relative") == before
     assert chosen("mse") == ["up"]
     network.up.weight.data /= 64.0**2
@@ -163,7 +163,7 @@ def test_only_the_ranking_by_mse_depends_on_the_scale_of_a_layer(network: SmallN
 
 
 def test_measurements_are_gathered_before_the_ratio(network: SmallNetwork) -> None:
-    """``gather`` is applied before the ratio is computed. Here, it triples the sums of squared outputs."""
+    """``gather`` is applied before the ratio is computed. In this test, it triples the sums of squared outputs."""
     inputs = [(torch.randn(2, 4, 4, 12),)]
     _, alone = mixed_precision_palettes(network, inputs, 2.5, 1, 2, 64)
     _, gathered = mixed_precision_palettes(

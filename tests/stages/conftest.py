@@ -1,4 +1,4 @@
-"""Fixtures of the distillation tests, which share a tiny teacher, its few-step LoRA, and a pre-trained student."""
+"""Fixtures for the distillation tests, which share a tiny teacher, its few-step LoRA, and a pre-trained student."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def train(name: str, *overrides: str) -> None:
 
 
 def enable_backward(stage: LightningModule) -> None:
-    """Let a stage compute gradients without a trainer."""
+    """Allow a stage to compute gradients without a trainer."""
     stage.manual_backward = torch.Tensor.backward  # type: ignore[method-assign, assignment]  # replaced on purpose
 
 
@@ -51,7 +51,7 @@ def family(scenes: Path, tmp_path_factory: pytest.TempPathFactory, new_database:
     folder = tmp_path_factory.mktemp("family")
     new_database(folder)
     paths = locations(scenes, folder)
-    few = "training.max_steps=5"  # the few-step teacher updates its LoRA in every fifth step
+    few = "training.max_steps=5"  # the LoRA of the few-step teacher is updated in every fifth step
     train("teacher", *paths, *COMMON, *TEACHER, few, "--name", "t")
     train("teacher_few_step", *paths, *COMMON, *TEACHER, *LORA, few, "--name", "f")
     train("elastic_pretrain", *paths, *COMMON, *STUDENT, few, "--name", "p")

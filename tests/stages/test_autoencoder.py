@@ -1,4 +1,4 @@
-"""Tests for training an autoencoder: files, losses, resuming, starting from a run, and wrong settings."""
+"""Tests for training an autoencoder: files, losses, resuming, starting from a run, and invalid settings."""
 
 import random
 from pathlib import Path
@@ -29,7 +29,7 @@ LOSS = "train/loss/squared"
 
 @pytest.fixture(scope="module")
 def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return the URI of one tracking database for all tests in this file, because creating its tables takes seconds."""
+    """Return the URI of a tracking database for all tests in this file, because creating its tables takes seconds."""
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'm.db'}"
 
 
@@ -126,7 +126,7 @@ def test_noise_is_a_fraction_of_the_deviation_of_each_channel(overrides: list[st
 
 @pytest.mark.slow
 def test_killed_run_resumes_bit_for_bit(overrides: list[str], tmp_path: Path) -> None:
-    """The 20 steps cross the end of an epoch of 16 steps."""
+    """An epoch has 16 steps, so a run of 20 steps crosses the end of an epoch."""
     arguments = [*overrides, "training.max_steps=20"]
     expected = run([*arguments, "--name", "uninterrupted"], tmp_path)
     killed = start([*arguments, "--name", "killed"], tmp_path / "killed.log", FILE)

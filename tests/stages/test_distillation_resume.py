@@ -1,4 +1,4 @@
-"""Tests that a killed distillation resumes as if it had never stopped, and that FSDP2 takes the same steps as DDP."""
+"""Tests that a killed distillation run resumes bit for bit, and that FSDP2 takes the same steps as DDP."""
 
 import random
 import subprocess
@@ -17,7 +17,7 @@ from tests.stages.conftest import train
 LOSS = {"knowledge_distill": "train/loss/width_1", "step_distill": "train/loss/critic"}
 
 
-# A test of either experiment takes half a minute. Step distillation has more state, so it is always tested.
+# A test takes half a minute with either experiment.
 @pytest.fixture(params=["knowledge_distill", "step_distill"])
 def distillation(request: pytest.FixtureRequest) -> tuple[str, list[str]]:
     """Return the name of an experiment and overrides that shorten it to a run of a few seconds."""
@@ -29,7 +29,7 @@ def distillation(request: pytest.FixtureRequest) -> tuple[str, list[str]]:
 def test_killed_distillation_resumes_bit_for_bit(
     distillation: tuple[str, list[str]], family: Path, tmp_path: Path
 ) -> None:
-    """The checkpoints, which are four steps apart, do not coincide with the student updates, which are five apart."""
+    """Checkpoints are four steps apart and student updates five, so most checkpoints are between two updates."""
     name, overrides = distillation
     file, runs = ROOT / "experiments" / f"{name}.yaml", family / "runs"
     arguments = [*overrides, "data.init_args.workers=1", "training.max_steps=24", "training.checkpoint_every=4"]
@@ -47,7 +47,7 @@ def test_killed_distillation_resumes_bit_for_bit(
 
 
 def distill(name: str, overrides: list[str], run: str, strategy: str, *more: str) -> None:
-    """Run an experiment on two CPU processes."""
+    """Run an experiment with two CPU processes."""
     command = [sys.executable, "-m", "pocketdit", "run", str(ROOT / "experiments" / f"{name}.yaml"), *overrides,
                "training.accelerator=cpu", "training.devices=2", f"training.strategy={strategy}",
                "optimizer.class_path=torch.optim.AdamW", "optimizer.init_args={lr: 1e-3, betas: [0.0, 0.99]}",
@@ -70,8 +70,8 @@ def test_fsdp2_equals_ddp_with_student_critic_and_teacher_sharded(
     assert set(ddp) == set(fsdp2)
     first, second = (load_file(find(runs, f"{name}/{run}").weights) for run in ("ddp", "fsdp2"))
     assert set(first) == set(second)
-    # Compare all weights as one vector. Where a gradient is only rounding error (the bias of a key), Adam still takes a
-    # full step, so single weights may differ.
+    # Compare all weights as one vector. If a gradient is only a rounding error (as for the bias of a key), Adam still
+    # takes a full step, so individual weights may differ.
     distance = sum((second[key] - value).square().sum() for key, value in first.items()).sqrt()
     size = sum(value.square().sum() for value in first.values()).sqrt()
     assert distance < 1e-3 * size

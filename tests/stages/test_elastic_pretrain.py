@@ -56,7 +56,7 @@ def test_the_seed_determines_the_losses(tiny: list[str], tmp_path: Path) -> None
 
 @pytest.mark.parametrize("scaling", ["adaptive", "sum"])
 def test_accumulated_gradients_equal_those_of_one_large_batch(tiny: list[str], tmp_path: Path, scaling: str) -> None:
-    """Parts of a batch give the gradient of the whole batch, even if one part is short."""
+    """The accumulated gradients of a batch's parts equal the whole batch's gradients, even if the sizes differ."""
     overrides = [*tiny, f"stage.init_args.gradient_scaling={scaling}"]
     experiment: Experiment = load(PRETRAIN, overrides, Experiment).config
     stage = build_stage(experiment, build_encoders(experiment))
@@ -95,7 +95,7 @@ def test_training_lowers_the_loss_of_both_widths(tiny: list[str], tmp_path: Path
                  "data.init_args.batch_size=8", "training.checkpoint_every=60")  # fmt: skip
     for name in ("train/loss/width_1", "train/loss/width_0.5"):
         values = torch.tensor([value for _, value in losses(folder.path)[name]])
-        # The loss starts low, because an untrained network already makes the best linear prediction.
+        # The bound is only 0.9, because an untrained network already makes the best linear prediction.
         assert values[-20:].mean() < 0.9 * values[:5].mean()
     assert ("train/gradient_scale" in losses(folder.path)) == (scaling == "adaptive")
 

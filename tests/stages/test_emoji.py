@@ -1,4 +1,4 @@
-"""The experiments on pictograms run as they are shipped, with small networks, few images, and few steps."""
+"""Tests that the shipped pictogram experiments run, with small networks, few images, and few steps."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ PROMPTS = "sampling.prompts=[a red apple, two bananas]"
 
 @pytest.fixture(scope="module")
 def latents(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a data set of encoded compositions, made by the commands in the header of the YAML file."""
+    """Encode a few pictogram compositions as the YAML file's header describes, and return the data set's folder."""
     folder = tmp_path_factory.mktemp("data")
     build_generated(PictogramGenerator(), folder / "openmoji", train=16, validation=4, progress=False)
     file, out = str(FOLDER / "emoji_pretrain.yaml"), folder / "latents"
@@ -56,7 +56,7 @@ def test_pretraining_and_its_scores(latents: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     assert distance["metric"] == "fd (efficientnet-lite0)"
     assert distance["protocol"]["reference_samples"] == 4
-    assert distance["scores"]["overall"]["value"] > 100  # noise resembles no pictogram
+    assert distance["scores"]["overall"]["value"] > 100  # after two steps, the samples do not resemble pictograms
 
     run = Run("emoji_pretrain", steps=1, runs=tmp_path / "runs")
     assert synonyms.share_right(run, synonyms.prompts_for({"dog": ("puppy", "hound")}), 1) == (0.0, [])
@@ -67,11 +67,11 @@ def test_pretraining_and_its_scores(latents: Path, tmp_path: Path) -> None:
     assert grid.stat().st_size > 1000
     distances = json.loads(numbers.read_text())
     assert len(distances["samples"]) == len(distances["held-out images"]) == 4
-    assert min(distances["samples"]) > 10  # after two training steps, the samples resemble no training image
+    assert min(distances["samples"]) > 10  # the samples do not resemble any training image either
 
 
 def evaluate(name: str, folder: Path, *overrides: str) -> dict[str, Any]:
-    """Return the result of a shipped evaluation of the run in ``folder``, on three prompts."""
+    """Run a shipped evaluation of the run in ``folder`` with three prompts, and return the result."""
     arguments = ["run=emoji_pretrain", "steps=1", "prompts.captions.init_args.count=3", f"out={folder / 'out'}",
                  f"subject.init_args.runs={folder / 'runs'}", f"tracking.uri=sqlite:///{folder / 'm.db'}",
                  "resamples=100", *overrides]  # fmt: skip

@@ -55,7 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def overrides(folder: Path, scenes: Path) -> list[str]:
-    """Return overrides that shorten the YAML files' runs to a few seconds."""
+    """Return overrides that shorten the fine-tuning experiments to runs of a few seconds."""
     paths = [f"data.init_args.path={scenes}", f"runs={folder / 'runs'}", f"tracking.uri=sqlite:///{folder / 'm.db'}"]
     return [*SHORT, *paths]
 
@@ -102,13 +102,13 @@ def test_lora_leaves_the_base_unchanged_and_is_written_for_diffusers(lora_run: R
 
 
 def test_checkpoint_stores_the_base_once(lora_run: RunFolder) -> None:
-    """The EMA copy only has adapters of its own, so the checkpoint is hardly larger than the weights."""
+    """The EMA copy contains only adapters, so the checkpoint is hardly larger than the weights."""
     assert lora_run.checkpoint.stat().st_size < 1.6 * lora_run.weights.stat().st_size
 
 
 @pytest.mark.parametrize("kind", ["lora", "full"])
 def test_the_original_network_is_a_minimum_of_the_prior_loss(kind: str, request: pytest.FixtureRequest) -> None:
-    """The loss on the images of the prior starts at exactly zero, and grows when the network has changed."""
+    """The loss on the prior's images is exactly zero before the first step, and positive after it."""
     run: RunFolder = request.getfixturevalue(f"{kind}_run")
     recorded = read_metrics(run.metrics)
     values = [value for _, value in recorded["train/prior/width_1"]]
@@ -127,7 +127,7 @@ def test_full_fine_tuning_changes_all_matrices(full_run: RunFolder, folder: Path
 
 @pytest.mark.parametrize("kind", ["lora", "full"])
 def test_a_resumed_run_is_bit_identical(kind: str, overrides: list[str], request: pytest.FixtureRequest) -> None:
-    """The images of the prior come from the checkpoint. Sampled again, they would come from the changed weights."""
+    """A resumed run reads the prior's images from the checkpoint. Changed weights would sample different images."""
     uninterrupted: RunFolder = request.getfixturevalue(f"{kind}_run")
     file, more = (LORA, RANK) if kind == "lora" else (FULL, [])
     finetune(file, [*overrides, *more, "training.max_steps=2"], "--name", f"{kind}_again")
@@ -138,7 +138,7 @@ def test_a_resumed_run_is_bit_identical(kind: str, overrides: list[str], request
 
 
 def test_a_single_width_of_the_parent(overrides: list[str], folder: Path) -> None:
-    """Only the weights of this width change. The LoRA of the whole supernet is zero elsewhere."""
+    """Only the weights of this width change, so the exported LoRA is zero for all other weights."""
     run = finetune(LORA, [*overrides, *RANK, "backbone.widths=[0.5]"], "--name", "narrow")
     exported = load_file(run.path / LORA_FILE)
     a, b = (exported[f"transformer.network.stages.0.blocks.0.ffn.expand.lora_{name}.weight"] for name in "AB")
@@ -176,7 +176,7 @@ def test_unsuitable_settings_are_refused(override: str, message: str) -> None:
 
 
 def test_targets_that_the_network_does_not_have_are_refused(overrides: list[str]) -> None:
-    """The tiny network has no long skips."""
+    """The tiny network has no long skip connections."""
     experiment = load(LORA, [*overrides, "stage.init_args.lora.targets=[skips]"], Experiment).config
     with pytest.raises(ConfigError, match=r"lora\.targets: the network has no layers of skips"):
         build_stage(experiment, build_encoders(experiment))

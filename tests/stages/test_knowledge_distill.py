@@ -1,4 +1,4 @@
-"""Tests for knowledge distillation: the loss, the trained weights, and the parents."""
+"""Tests for knowledge distillation: the loss, the trained weights, and the recorded parents."""
 
 import math
 from dataclasses import replace
@@ -120,7 +120,7 @@ def test_without_the_feature_loss_there_are_no_projectors(knowledge_overrides: l
 
 
 def test_parents_are_recorded_by_full_name(knowledge_overrides: list[str], family: Path) -> None:
-    """The configuration names an experiment, and the run records which run of that experiment it used."""
+    """The configuration names only an experiment, so the run records which run of that experiment was used."""
     train("knowledge_distill", *knowledge_overrides, "training.max_steps=1", "--name", "lineage")
     folder = find(family / "runs", "knowledge_distill/lineage")
     config: Experiment = load(folder.config, [], Experiment).config

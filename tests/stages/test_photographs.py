@@ -17,7 +17,7 @@ from pocketdit.running.assemble import build_encoders
 from pocketdit.sampling import sample
 from tests.conftest import PRETRAIN
 
-# These photographs come with scikit-image and have square, portrait, and landscape formats.
+# These photographs are included in scikit-image. Some are square, some portrait, and some landscape.
 PHOTOGRAPHS = {
     "astronaut.png": "an astronaut in an orange suit before a flag",
     "chelsea.png": "the face of a tabby cat",
@@ -34,7 +34,7 @@ PHOTOGRAPHS = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return a folder with the photographs and a CSV of captions."""
+    """Return a folder with the photographs and a CSV file of captions."""
     data = Path(pytest.importorskip("skimage").__file__).parent / "data"
     target = tmp_path / "photographs"
     target.mkdir()
@@ -50,7 +50,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_memorizes_ten_photographs(folder: Path, tmp_path: Path) -> None:
-    """After training, each caption produces its own photograph at every width."""
+    """After training, sampling a caption reproduces the captioned photograph at every width."""
     data = tmp_path / "data"
     assert main(["data", "build", str(folder), str(data), "--validation", "same", "--max-side", "512"]) == 0
     assert main(["data", "validate", str(data)]) == 0
@@ -87,7 +87,7 @@ def test_memorizes_ten_photographs(folder: Path, tmp_path: Path) -> None:
 
 
 def by_bucket(folder: Path) -> dict[tuple[int, int], dict[str, torch.Tensor]]:
-    """Return the photographs as they are used in training, uint8 (3, H, W), by size (H, W)."""
+    """Return the photographs at the sizes used in training, as uint8 (3, H, W), grouped by size (H, W)."""
     import numpy as np
     from PIL import Image, ImageOps
 

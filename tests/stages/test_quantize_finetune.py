@@ -1,4 +1,4 @@
-"""Tests for quantization and fine-tuning: trained weights, valid parents, and bit-for-bit resuming."""
+"""Tests for fine-tuning with quantization: trained weights, valid parents, and bit-for-bit resuming."""
 
 import json
 import random
@@ -48,7 +48,7 @@ def uninterrupted(quantize_overrides: list[str], family: Path) -> RunFolder:
 
 @pytest.fixture(scope="session")
 def four_step_run(scenes: Path, family: Path) -> str:
-    """Train a LoRA for every width with plain DMD, and return the name of the run."""
+    """Train a few-step LoRA for every width with plain DMD, and return the name of the run."""
     plain = ["stage.init_args.output_weight=0", "stage.init_args.feature_weight=0", "training.max_steps=5"]
     train("step_distill", *locations(scenes, family), *COMMON, *STUDENT, *LORA, "parents.start=elastic_pretrain",
           *plain, "--name", "parent")  # fmt: skip
@@ -123,7 +123,7 @@ def create_stage(overrides: list[str], *more: str) -> QuantizeFinetune:
 
 
 def test_the_loss_is_the_distance_to_the_unquantized_network(quantize_overrides: list[str]) -> None:
-    """The loss is zero before quantization and the mean squared difference of the velocities afterward."""
+    """The loss is zero for unchanged weights, and otherwise the mean squared difference of the velocities."""
     stage = create_stage(quantize_overrides, "stage.init_args.time_shift=3")
     noisy = stage.prepare(batch(), 3)
     assert not noisy.target.requires_grad
@@ -190,7 +190,7 @@ def test_killed_run_resumes_bit_for_bit(
     assert not folder.finished.exists()
     capsys.readouterr()
     train("quantize_finetune", *overrides, "--resume", "quantize_finetune/killed")
-    assert "bits per weight" not in capsys.readouterr().out  # not quantized again
+    assert "bits per weight" not in capsys.readouterr().out  # the resumed run does not quantize again
     assert train_losses(folder.path) == train_losses(uninterrupted.path)
     assert len(train_losses(folder.path)[LOSS]) == 24
     assert folder.weights.read_bytes() == uninterrupted.weights.read_bytes()
@@ -199,7 +199,7 @@ def test_killed_run_resumes_bit_for_bit(
 
 @pytest.mark.slow
 def test_two_processes_compute_the_same_palettes(quantize_overrides: list[str], family: Path) -> None:
-    """Each process measures sensitivity on its own batches, and the sums over both determine the palettes."""
+    """Each process measures sensitivity with different batches. The sums over both processes determine the palettes."""
     distill("quantize_finetune", quantize_overrides, "ddp", "ddp", "training.max_steps=10")
     folder = run_folder(family, "ddp")
     half = standalone_network(load_network(folder), 0.5)

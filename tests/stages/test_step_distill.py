@@ -1,4 +1,4 @@
-"""Tests for step distillation: the update schedule, the gradients, and the shared memory."""
+"""Tests for step distillation: the update schedule, the gradients, and the shared weights."""
 
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def moved(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor], adapt
 
 
 def states(step_overrides: list[str], family: Path, name: str, steps: list[int]) -> list[dict[str, torch.Tensor]]:
-    """Return the training state of one run after each number of iterations in ``steps``."""
+    """Return the training states of a run after the numbers of iterations in ``steps``."""
     snapshots = []
     for count, step in enumerate(steps):
         run = ["--resume", f"step_distill/{name}"] if count else ["--name", name]
@@ -108,7 +108,7 @@ def test_the_accumulated_gradient_is_the_mean(step_overrides: list[str]) -> None
 
 
 def test_the_gradient_of_the_student_is_equation_9_for_its_last_step(step_overrides: list[str]) -> None:
-    """With L_DMD alone, the gradient is (f_c - f_xi) dx_0 / dtheta, normalized, and only the student gets one."""
+    """With L_DMD alone, the student's gradient is (f_c - f_xi) dx_0 / dtheta, normalized. The critic gets none."""
     stage = create_stage(step_overrides, "stage.init_args.output_weight=0", "stage.init_args.feature_weight=0")
     network = stage.networks.for_width(0.5)
     for seed, name in enumerate((STUDENT, CRITIC)):
@@ -135,7 +135,7 @@ def test_the_gradient_of_the_student_is_equation_9_for_its_last_step(step_overri
 
 
 def test_flipping_the_sign_flips_the_gradient(step_overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The previous test would fail with the opposite sign, which Eq. 9 has if its f are interpreted as velocities."""
+    """The sign matters: if the f in Eq. 9 were interpreted as velocities, the gradient would have the opposite sign."""
 
     def gradient() -> torch.Tensor:
         stage = create_stage(step_overrides, "stage.init_args.output_weight=0", "stage.init_args.feature_weight=0")
@@ -152,7 +152,7 @@ def test_flipping_the_sign_flips_the_gradient(step_overrides: list[str], monkeyp
 
 
 def test_the_output_loss_uses_the_few_step_teacher(step_overrides: list[str]) -> None:
-    """L_out compares the student with the few-step teacher, not with the original teacher, on the student's input."""
+    """L_out compares the student with the few-step teacher, not with the original teacher, for the student's input."""
     stage = create_stage(step_overrides, "stage.init_args.matching_weight=0", "stage.init_args.feature_weight=0")
     fill_adapter(teacher_network(stage), "few_step", 3)
     inputs = stage.prepare(batch(), 4, 4, 1.0)
@@ -167,7 +167,7 @@ def test_the_output_loss_uses_the_few_step_teacher(step_overrides: list[str]) ->
 
 
 def test_gradients_are_the_same_with_gradient_checkpointing(step_overrides: list[str]) -> None:
-    """A forward pass that is recomputed during the backward pass must use the same adapter as before."""
+    """When the backward pass recomputes a forward pass, it must use the adapter of the original forward pass."""
     gradients = []
     for checkpointing in (False, True):
         stage = create_stage(step_overrides, f"training.gradient_checkpointing={checkpointing}")
@@ -200,7 +200,7 @@ def test_noise_is_added_to_data_for_the_same_times(step_overrides: list[str]) ->
 
 
 def test_networks_share_the_memory_of_their_base(step_overrides: list[str]) -> None:
-    """All students, critics, and EMA weights share the supernet's storage, and both teachers share one storage."""
+    """All students, critics, and EMA networks share the supernet's weights, and both teachers share their weights."""
     stage = create_stage(step_overrides)
     widths = stage.networks.spec.widths
     lora = sum(4 * p.numel() for w in widths for name in (STUDENT, CRITIC, EMA)
@@ -236,7 +236,7 @@ def test_saved_weights_are_the_base_and_the_ema_student(step_overrides: list[str
 
 
 def test_plain_dmd_does_not_need_a_few_step_teacher(step_overrides: list[str], family: Path) -> None:
-    """``teacher_few_step.yaml`` trains the LoRA of the few-step teacher with plain DMD."""
+    """``teacher_few_step.yaml`` trains the LoRA with plain DMD, without a few-step teacher."""
     recorded = read_metrics(find(family / "runs", "teacher_few_step/f").metrics)
     assert "train/loss/matching" in recorded
     assert "train/loss/output" not in recorded

@@ -1,4 +1,4 @@
-"""A data set can store a teacher's text embeddings, so that a run does not load the teacher's text encoders."""
+"""Tests that a run can use a teacher's stored text embeddings and then does not load the teacher's text encoders."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,7 +49,7 @@ def test_run_learns_the_same_from_stored_text(
         load_file(family / "runs" / "knowledge_distill" / name / "weights.safetensors") for name in ("images", "stored")
     )
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
-    assert set(encodings) == {2}  # only the two preview prompts are encoded
+    assert set(encodings) == {2}  # the run encodes only the two preview prompts
 
 
 def test_text_of_another_teacher_is_refused_by_name(
@@ -79,7 +79,7 @@ def test_hidden_samples_get_the_empty_caption() -> None:
     )
     blank = TextTokens(torch.full((1, 3, 2), -1.0), torch.tensor([[1, 1, 1]]) > 0)
     replaced = replace_hidden(tokens, blank, torch.tensor([True, False, True]))
-    # The longest caption is hidden, so all are padded to the empty caption, the longest of the rest.
+    # The longest caption is hidden. Of the remaining ones, the empty caption is the longest, so all are padded to it.
     assert replaced.mask.tolist() == [[True, True, False], [True, True, True], [True, False, False]]
     assert replaced.embeddings[1].tolist() == [[-1.0, -1.0]] * 3
     assert torch.equal(replaced.embeddings[0], tokens.embeddings[0, :3])

@@ -31,7 +31,7 @@ ADVERSARIAL = ["stage.init_args.adversarial_weight=0.05", "stage.init_args.discr
 
 @pytest.fixture(scope="module")
 def uri(tmp_path_factory: pytest.TempPathFactory, new_database: NewDatabase) -> str:
-    """Return the URI of one tracking database for all tests in this file."""
+    """Return the URI of a tracking database that all tests in this file share."""
     return new_database(tmp_path_factory.mktemp("mlflow"))
 
 
@@ -109,7 +109,7 @@ def test_training_improves_psnr(overrides: list[str], tmp_path: Path) -> None:
     assert third > second > first
     assert third > first + 2
 
-    # The benchmark measures the same values and plots them.
+    # The benchmark must measure and plot the same values as the run.
     from benchmarks.tiny_decoder import main as benchmark
 
     file, plot = tmp_path / "b.json", tmp_path / "b.png"
@@ -125,7 +125,7 @@ def test_training_improves_psnr(overrides: list[str], tmp_path: Path) -> None:
 
 
 def test_killed_run_resumes_bit_for_bit(overrides: list[str], tmp_path: Path) -> None:
-    """The 20 steps cross the end of an epoch of 16 steps, and the discriminator starts at step 8."""
+    """A run of 20 steps crosses the end of an epoch (16 steps) and the first step of the discriminator (step 8)."""
     more = [*ADVERSARIAL, "stage.init_args.adversarial_from=8"]
     arguments = [*overrides, *more, "data.init_args.workers=1", "training.max_steps=20", "training.checkpoint_every=3"]
     expected = run([*arguments, "--name", "uninterrupted"], tmp_path)
@@ -141,7 +141,7 @@ def test_killed_run_resumes_bit_for_bit(overrides: list[str], tmp_path: Path) ->
 
 
 def test_latents_and_images_are_cropped_to_the_same_window(overrides: list[str]) -> None:
-    """The autoencoder works on blocks, so decoding the latents of a window nearly reproduces the window's image."""
+    """The autoencoder processes blocks separately, so a decoded window of the latents is that window of the image."""
     stage = create_stage(overrides, "stage.init_args.crop=32")
     sums = set()
     smooth = torch.nn.functional.interpolate(torch.randint(256, (2, 3, 8, 6)).float(), (128, 96), mode="bilinear")
@@ -168,7 +168,7 @@ def test_each_network_gets_its_own_gradient(overrides: list[str]) -> None:
     stage = create_stage(overrides, *ADVERSARIAL, "stage.init_args.perceptual_weight=0.1")
     assert stage.discriminator is not None
     assert stage.perceptual is not None
-    stage.discriminator.eval()  # so that the spectral norms stay fixed and the scores can be reproduced
+    stage.discriminator.eval()  # keep the spectral norms fixed, so that the scores can be reproduced
     latents, target = stage.latents_and_target(batch(), 0)
     images = stage.decoder(latents)
     losses = stage.decoder_gradients(images, target, adversarial=True)
@@ -211,7 +211,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run(
 
 @pytest.mark.parametrize("kind", ["flux", "qwen_image"])
 def test_published_autoencoders(overrides: list[str], tmp_path: Path, kind: str) -> None:
-    """Train on tiny instances of diffusers' classes with random weights."""
+    """Use tiny instances of diffusers' autoencoders with random weights."""
     from tests.encoders.test_vae import write_checkpoints
 
     write_checkpoints(tmp_path)

@@ -1,4 +1,4 @@
-"""Compare the teachers that diffusers loads with diffusers' own pipelines, using tiny models with random weights."""
+"""Tests the teachers that diffusers loads against the pipelines of diffusers, with tiny randomly initialized models."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ TIME = torch.tensor([0.3, 0.8])
 
 
 class Tiny(NamedTuple):
-    """A family, the folder with its tiny pipeline, the pipeline, and the teacher that was loaded from the folder."""
+    """A family of teachers, the folder of its tiny pipeline, the pipeline, and the teacher loaded from the folder."""
 
     family: Family
     folder: Path
@@ -35,7 +35,7 @@ def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def load(name: str, folder: Path) -> Tiny:
     family = FAMILIES[name]
     pipeline = save(family, folder / "base")
-    length = 512 if name == "z_image" else MAX_TOKENS  # its pipeline has no such argument for the negative prompt
+    length = 512 if name == "z_image" else MAX_TOKENS  # the Z-Image pipeline cannot truncate the negative prompt
     teacher = family.teacher(str(folder / "base"), max_tokens=length, dtype="float32")
     return Tiny(family, folder / "base", pipeline, teacher)
 
@@ -54,7 +54,7 @@ def test_step_equals_the_step_of_the_pipeline(tiny: Tiny, sides: tuple[int, int]
     expected, time = step(tiny.family, tiny.pipeline, noisy, guidance, PROMPTS)
     output = tiny.teacher.predict(noisy, torch.full((2,), time), tiny.teacher.condition(PROMPTS), guidance)
     torch.testing.assert_close(output.velocity, expected, atol=2e-5, rtol=2e-5)
-    # The other direction of time, another sign or no text would not pass.
+    # The comparison would fail if time were reversed, the sign were wrong, or the text were ignored.
     assert expected.abs().mean() > 0.01
     other = tiny.teacher.predict(noisy, torch.full((2,), 1 - time), tiny.teacher.condition(PROMPTS), guidance)
     assert (other.velocity - expected).abs().max() > 1e-3
@@ -134,7 +134,7 @@ def test_packing_is_inverted() -> None:
     noisy = latents(16, 4, 6)
     tokens = pack(noisy)
     assert tokens.shape == (2, 6, 64)
-    # The token in row 1 and column 2 begins with the four values of the first channel.
+    # The token in row 1 and column 2 begins with the four values of its patch in the first channel.
     assert tokens[0, 5, :4].tolist() == noisy[0, 0, 2:4, 4:6].flatten().tolist()
     assert unpack(tokens, (4, 6)).equal(noisy)
 

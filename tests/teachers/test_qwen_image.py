@@ -1,4 +1,4 @@
-"""Compare the Qwen-Image teacher with diffusers' pipeline, using a tiny Qwen-Image with random weights."""
+"""Tests the Qwen-Image teacher against the pipeline of diffusers, with a tiny Qwen-Image with random weights."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 def save_tokenizer(folder: Path) -> None:
-    """Save a Qwen tokenizer with a small vocabulary. Each word of the template is one token, as in the original."""
+    """Save a Qwen tokenizer with a small vocabulary. As in the original, each word of the template is one token."""
     from tokenizers import Tokenizer, pre_tokenizers
     from tokenizers.models import BPE
     from tokenizers.trainers import BpeTrainer
@@ -41,7 +41,7 @@ def save_tokenizer(folder: Path) -> None:
 
 @pytest.fixture(scope="module", name="folder")
 def tiny_qwen_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny Qwen-Image with random weights, in the same folders as in the repository on the Hub."""
+    """A tiny Qwen-Image with random weights, with the folder structure of the repository on the Hub."""
     from diffusers import QwenImageTransformer2DModel
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
@@ -81,7 +81,7 @@ def tiny_teacher(folder: Path) -> QwenImageTeacher:
 
 @pytest.fixture(scope="module")
 def pipeline(folder: Path) -> Any:
-    """The pipeline of diffusers, with its own copy of the weights."""
+    """The pipeline of diffusers, with a separate copy of the weights."""
     from diffusers import AutoencoderKLQwenImage, FlowMatchEulerDiscreteScheduler, QwenImagePipeline
     from diffusers import QwenImageTransformer2DModel as Transformer
     from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
@@ -299,7 +299,7 @@ def test_sharded_checkpoint_is_loaded(folder: Path, teacher: QwenImageTeacher, p
 
 
 def test_published_tokenizer_files_are_loaded(folder: Path, teacher: QwenImageTeacher, tmp_path: Path) -> None:
-    """The repository of Qwen-Image contains vocab.json and merges.txt instead of tokenizer.json."""
+    """The Qwen-Image repository contains vocab.json and merges.txt instead of tokenizer.json."""
     model = Path(shutil.copytree(folder, tmp_path / "model"))
     stored = json.loads((model / "tokenizer" / "tokenizer.json").read_text())
     (model / "tokenizer" / "tokenizer.json").unlink()

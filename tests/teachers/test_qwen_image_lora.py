@@ -14,12 +14,12 @@ from pocketdit.teachers.contract import TeacherOutput
 from pocketdit.teachers.qwen_image import QwenImageTeacher
 from tests.teachers.test_qwen_image import WEIGHTS, assert_rejected, predict, tiny_qwen_image, tiny_teacher  # noqa: F401  (fixtures)
 
-# Layers of the image stream and the text stream.
+# Layers of each block to which the LoRA applies, in the image stream and in the text stream.
 ADAPTED = ("attn.to_q", "attn.add_k_proj", "attn.to_out.0", "img_mlp.net.0.proj", "txt_mod.1")
 
 
 def lightning(folder: Path) -> dict[str, Tensor]:
-    """Return a LoRA in the format of Qwen-Image-Lightning, with various ranks and alphas."""
+    """Return the weights of a LoRA in the format of Qwen-Image-Lightning, with various ranks and alphas."""
     base = load_file(folder / "transformer" / WEIGHTS)
     weights: dict[str, Tensor] = {}
     generator = torch.Generator().manual_seed(5)
@@ -33,7 +33,7 @@ def lightning(folder: Path) -> dict[str, Tensor]:
 
 
 def products(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return (alpha / rank) B A for each layer."""
+    """Return the product (alpha / rank) B A for each layer."""
     layers = [name.removesuffix(".alpha") for name in weights if name.endswith(".alpha")]
     pairs = {layer: (weights[f"{layer}.lora_down.weight"], weights[f"{layer}.lora_up.weight"]) for layer in layers}
     return {layer: weights[f"{layer}.alpha"] / len(a) * b @ a for layer, (a, b) in pairs.items()}
@@ -52,7 +52,7 @@ def rename(weights: dict[str, Tensor], pattern: str, scaled: bool) -> dict[str, 
 
 
 def kohya(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the weights in the style of kohya's trainer."""
+    """Rename the weights to the format of kohya's trainer."""
     parts = {name: next(part for part in (".lora_", ".alpha") if part in name) for name in weights}
     flat = {name: name.partition(parts[name]) for name in weights}
     return {f"lora_unet_{flat[name][0].replace('.', '_')}{''.join(flat[name][1:])}": weights[name] for name in weights}
@@ -164,7 +164,7 @@ def test_few_step_context_ends_after_an_error(folder: Path, lora: Path) -> None:
 
 
 def unsuitable_loras(folder: Path) -> dict[str, tuple[dict[str, Tensor], str]]:
-    """Return LoRAs that do not fit or fit only partly, with their error messages."""
+    """Return LoRAs that do not match the network or match only partly, with the expected error messages."""
     whole = lightning(folder)
     down, up, alpha = (
         f"transformer_blocks.1.attn.to_q.{part}" for part in ("lora_down.weight", "lora_up.weight", "alpha")
@@ -223,7 +223,7 @@ def test_missing_and_corrupted_loras_are_reported(
 
 
 def test_sharded_teacher_gives_the_same_prediction(folder: Path, lora: Path, tmp_path: Path) -> None:
-    """Shard over a single rank, block by block, including the LoRA."""
+    """Shard the teacher and its LoRA block by block, with a single rank."""
     import torch.distributed as dist
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule

@@ -1,4 +1,4 @@
-"""Tiny pipelines of diffusers with random weights, one per family of teachers, and how a step of each is called."""
+"""Builds a tiny diffusers pipeline with random weights for each family of teachers, and runs single steps."""
 
 import json
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from pocketdit.teachers.z_image import ZImageTeacher
 
 PROMPTS = ["a red circle", "two blue squares left of a small yellow star"]
 MAX_TOKENS = 24
-# As in Qwen3's template, for one message without tools.
+# The part of Qwen3's template that applies to one message without tools.
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n"
@@ -29,7 +29,7 @@ CHAT_TEMPLATE = (
 
 
 def chat_tokenizer() -> Any:
-    """Return a Qwen tokenizer that reads the template's words as one token each and other text as bytes."""
+    """Return a Qwen tokenizer that encodes each word of the template as one token, and other text as bytes."""
     from tokenizers import Tokenizer, pre_tokenizers
     from tokenizers.models import BPE
     from tokenizers.trainers import BpeTrainer
@@ -217,7 +217,7 @@ def unpacked(pipeline: Any, tokens: Tensor, sides: tuple[int, int]) -> Tensor:
 
 
 def normalized(pipeline: Any, latents: Tensor, _sides: tuple[int, int]) -> Tensor:
-    """Return the normalized latents from which the pipeline of FLUX.2 has computed those of its autoencoder."""
+    """Return the normalized latents that correspond to the autoencoder latents returned by the FLUX.2 pipeline."""
     bn = pipeline.vae.bn
     patches = F.pixel_unshuffle(latents, 2)
     mean, std = bn.running_mean.view(1, -1, 1, 1), (bn.running_var.view(1, -1, 1, 1) + 1e-4).sqrt()
@@ -226,16 +226,17 @@ def normalized(pipeline: Any, latents: Tensor, _sides: tuple[int, int]) -> Tenso
 
 @dataclass(frozen=True)
 class Family:
-    """How the tiny pipeline of a family is built and called.
+    """Describes how the tiny pipeline of a family is built and called.
 
     Attributes:
-        teacher: The teacher to compare with the pipeline.
+        teacher: Class of the teacher to compare with the pipeline.
         build: Function that builds the pipeline.
-        guidance: Function of the guidance scale that returns the pipeline's arguments.
-        before: Function of (pipeline, latents) that returns the latents that the pipeline takes.
-        after: Function of (pipeline, result, sides) that returns the latents of the pipeline's result.
-        features: Function of (output of the last block, number of image tokens) that returns the features.
+        guidance: Function that maps the guidance scale to keyword arguments of the pipeline.
+        before: Function that maps (pipeline, latents) to the latents that the pipeline accepts.
+        after: Function that maps (pipeline, result, sides) to the latents of the pipeline's result.
+        features: Function that maps (output of the last block, number of image tokens) to the features.
         last: Name of the last block.
+        channels: Number of latent channels.
     """
 
     teacher: type[DiffusersTeacher]
@@ -280,7 +281,7 @@ FAMILIES = {
 
 
 def save(family: Family, folder: Path, seed: int = 0) -> Any:
-    """Build the pipeline of a family, save it like a repository on the hub, and return it."""
+    """Build the pipeline of a family, save it in the layout of a repository on the Hub, and return it."""
     torch.manual_seed(seed)
     pipeline = family.build()
     for module in pipeline.components.values():
@@ -292,7 +293,7 @@ def save(family: Family, folder: Path, seed: int = 0) -> Any:
 
 
 def step(family: Family, pipeline: Any, noisy: Tensor, guidance: float, prompts: list[str]) -> tuple[Tensor, float]:
-    """Return the velocity with which the pipeline takes a single step from ``noisy`` to data, and the step's time."""
+    """Return the velocity of a single pipeline step from ``noisy`` to data, and the time at which the step starts."""
     sides = (noisy.shape[-2], noisy.shape[-1])
     height, width = (8 * side for side in sides)
     result = pipeline(

@@ -1,4 +1,4 @@
-"""Tests for the requirements of ``torch.compile``."""
+"""Tests that ``training.compile`` is refused if its requirements are not met."""
 
 import pytest
 import torch

@@ -34,7 +34,7 @@ def count_network(width: float, checkpointing: bool = False, autocast: bool = Fa
 
 
 def formula(width: float) -> int:
-    """Return the FLOPs of a forward pass, derived from the architecture. A multiply-add counts as two FLOPs."""
+    """Derive the FLOPs of a forward pass from the architecture. A multiply-add counts as two FLOPs."""
     d, e, g, fine = int(SPEC.width * width), SPEC.head_dim, 2, SIDES[0] * SIDES[1] // 4
     text = TEXT + 1
     total = fine * (16 * d) * 2 + d * SPEC.frequency_width + d * d + d * 6 * d + TEXT * 24 * 32
@@ -43,13 +43,13 @@ def formula(width: float) -> int:
         block += tokens * 2 * d * d + text * 32 * 2 * g * e + 2 * tokens * text * d  # cross-attention
         block += tokens * 2 * ratio * d * d  # feed-forward layer
         if sparse:
-            neighbors = (2 + 3 + 3 + 2) / 16  # visible share of all pairs of the 4 blocks
+            neighbors = (2 + 3 + 3 + 2) / 16  # fraction of all pairs of the 4 blocks that is visible
             block += 2 * tokens * d * int(tokens * neighbors) + 2 * tokens * d * (tokens // 4)
             block += 2 * (tokens // 4) * (4 * g * e) * (g * e) + tokens * d * (d // e)  # compression and gate
         else:
             block += 2 * tokens * tokens * d
         total += depth * block
-    total += 2 * fine * d * d  # merging and splitting 2x2 tokens
+    total += 2 * fine * d * d  # merging and splitting of 2x2 tokens
     return 2 * BATCH * total
 
 
@@ -63,7 +63,7 @@ def test_flops_match_a_formula(width: float) -> None:
 
 
 def test_flops_match_those_of_torch_on_real_tensors() -> None:
-    """Matrix products need twice the FLOPs in the backward pass, and fused attention 2.5 times."""
+    """In the backward pass, fused attention needs 2.5 times the FLOPs of the forward pass."""
     network = ElasticDiT(SPEC)
     inputs = network_inputs(SPEC, BATCH, SIDES, "cpu", [TEXT])
     with FlopCounterMode(display=False) as counter:

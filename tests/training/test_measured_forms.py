@@ -1,4 +1,4 @@
-"""Tests for the forms of attention that a run chooses by measurement."""
+"""Tests for choosing between implementations (forms) of attention by measuring their speed."""
 
 import threading
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ def last_form(workload: Workload, forms: Sequence[ChoiceT]) -> ChoiceT:
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[Workload]:
-    """Replace the measurement with a stub that chooses the last form, and return the list of workloads it records."""
+    """Replace the measurement with a stub that chooses the last form and records its workloads in the returned list."""
     workloads: list[Workload] = []
 
     def measure(workload: Workload, forms: Sequence[ChoiceT]) -> ChoiceT:
@@ -78,7 +78,7 @@ def test_a_restored_form_that_does_not_exist_here_is_measured_again(measured: li
 
 
 def test_processes_share_the_choice_of_the_first_one() -> None:
-    """The process that measures is slow, so the other one asks while the measurement runs."""
+    """The second process asks for the choice while the first process is still measuring."""
     store, second_asks, results = HashStore(), threading.Event(), {}
 
     def measure() -> str:

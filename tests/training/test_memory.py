@@ -1,4 +1,4 @@
-"""Tests that freed memory stays in the process."""
+"""Tests that a process keeps freed memory instead of returning it to the system."""
 
 import platform
 import subprocess
@@ -32,7 +32,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def count_faults(keep: bool) -> int:
-    """Return the number of page faults of a process that frees 64 MB and allocates them again."""
+    """Return the number of page faults when a process frees 64 MB and allocates them again."""
     command = [sys.executable, "-c", COUNT_FAULTS.format(keep=keep)]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 

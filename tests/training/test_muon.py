@@ -12,7 +12,7 @@ from pocketdit.training.muon import ConvolutionMuonAdamW, Muon, MuonAdamW, ortho
 
 @pytest.fixture(params=[False, True], ids=["fp32", "bf16"])
 def bf16_units(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Make the processor report that it has bf16 units, or that it has none, and return which."""
+    """Make the processor report that it has bf16 units, or that it has none, and return True if it has."""
     monkeypatch.setattr(muon, "has_bf16_units", lambda device: request.param)
     return bool(request.param)
 
@@ -27,7 +27,7 @@ def polar_factor(matrix: torch.Tensor) -> torch.Tensor:
 def test_result_is_close_to_the_polar_factor(shape: tuple[int, int], bf16_units: bool) -> None:
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     if shape[0] == shape[1]:
-        matrix += 4 * torch.eye(shape[0])  # keeps the singular values large enough for the iterations
+        matrix += 4 * torch.eye(shape[0])  # keep the singular values large enough for the iterations
     (result,) = orthogonalize(matrix[None])
     values = torch.linalg.svdvals(result)
     assert values.min() > (0.6 if bf16_units else 0.79)
@@ -36,7 +36,7 @@ def test_result_is_close_to_the_polar_factor(shape: tuple[int, int], bf16_units:
 
 
 def test_singular_values_follow_the_product_of_the_polynomials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Singular values from 0.003 to 1 move to 0.8 to 1.2, and smaller ones grow by a factor of about 290."""
+    """Singular values from 0.003 to 1 are mapped to 0.8 to 1.2. Much smaller values grow by a factor of about 290."""
     monkeypatch.setattr(muon, "has_bf16_units", lambda device: False)
     values = torch.logspace(-2.52, -0.2, 64)
     values /= values.norm()
@@ -51,7 +51,7 @@ def test_singular_values_follow_the_product_of_the_polynomials(monkeypatch: pyte
 def test_result_equals_separate_iterations(
     shape: tuple[int, int], iterations: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Elongated matrices are multiplied once per two iterations, and the others after each iteration."""
+    """An elongated matrix is multiplied only once per two iterations, and other matrices in every iteration."""
     coefficients = (*muon.COEFFICIENTS, muon.COEFFICIENTS[-1])[:iterations]
     monkeypatch.setattr(muon, "has_bf16_units", lambda device: False)
     monkeypatch.setattr(muon, "COEFFICIENTS", coefficients)
@@ -72,7 +72,7 @@ def test_stacked_matrices_equal_separate_ones(bf16_units: bool) -> None:
 
 @pytest.mark.parametrize("shape", [(32, 32), (16, 48), (48, 16)])
 def test_steps_follow_momentum_and_scale_of_pytorch(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """With PyTorch's coefficients, the steps are those of ``torch.optim.Muon`` up to its bf16 rounding."""
+    """With PyTorch's coefficients, the steps equal those of ``torch.optim.Muon``, except for its bf16 rounding."""
     monkeypatch.setattr(muon, "has_bf16_units", lambda device: False)
     monkeypatch.setattr(muon, "COEFFICIENTS", ((3.4445, -4.7750, 2.0315),) * 5)
     generator = torch.Generator().manual_seed(0)

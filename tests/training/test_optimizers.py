@@ -1,4 +1,4 @@
-"""Optimizers work as their documentation says: steps, resumed runs, strategies, and refused combinations."""
+"""Tests that optimizers work as documented: steps, resumed runs, strategies, and refused combinations."""
 
 import subprocess
 import sys
@@ -68,7 +68,7 @@ def test_the_plan_counts_the_state(
 @by_name
 @pytest.mark.parametrize("strategy", ["ddp", FSDP2])
 def test_strategies(support: OptimizerSupport, strategy: str, tiny: list[str], tmp_path: Path) -> None:
-    """Two processes with half of the batch each take the steps of one process, or the pair is refused."""
+    """Training in two processes either yields finite weights, or the optimizer and strategy are refused by name."""
     words = [*tiny, *optimizer(support), "training.precision=32-true", "training.max_steps=3"]
     command = [sys.executable, "-m", "pocketdit", "run", str(PRETRAIN), *words, "training.accelerator=cpu",
                "training.devices=2", f"training.strategy={strategy}", "--name", "two"]  # fmt: skip
@@ -97,7 +97,7 @@ def test_pairs_that_do_not_work_are_refused_by_name(support: OptimizerSupport, f
 
 
 def test_torchao_is_refused_by_name() -> None:
-    """It fails at the first step: the schedule sets the learning rate to a number, but torchao requires a tensor."""
+    """The optimizers of torchao would fail at the first step, because schedules do not set the rate to a tensor."""
     words = ["optimizer.class_path=torchao.optim.AdamW8bit", "optimizer.init_args={lr: 1e-3}"]
     message = r"torchao\.optim\.AdamW8bit does not work with a .*schedule; .* use bitsandbytes\.optim\.AdamW8bit"
     with pytest.raises(ConfigError, match=message):
@@ -114,7 +114,7 @@ def test_a_schedule_free_optimizer_is_refused_where_its_average_or_rate_would_be
 
 
 def schedule_free_steps() -> tuple[nn.Linear, torch.optim.Optimizer]:
-    """Train a layer for five steps, in which the bias never has a gradient."""
+    """Train a layer for five steps in which the bias never has a gradient, and return the layer and optimizer."""
     schedulefree = pytest.importorskip("schedulefree")
     torch.manual_seed(0)
     layer = nn.Linear(4, 3)
@@ -139,7 +139,7 @@ def test_averaged_weights_are_those_of_the_library() -> None:
 
 
 def test_a_run_saves_and_validates_the_averaged_weights(tiny: list[str], tmp_path: Path) -> None:
-    """The checkpoint has the trained weights y and the iterate z. The weights are x = y + (1 - 1 / beta) (z - y)."""
+    """The checkpoint has the trained weights y and the iterate z. The run saves x = y + (1 - 1 / beta) (z - y)."""
     support = next(support for support in TESTED if support.class_path == SCHEDULE_FREE)
     folder = run([*tiny, *optimizer(support)], tmp_path, "free", "training.max_steps=4", "training.validate_every=4")
     checkpoint = torch.load(folder.checkpoint, weights_only=True)

@@ -1,4 +1,4 @@
-"""Tests for the precision of a run."""
+"""Tests for choosing the precision of a run."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Tests the predictions of the roofline model against known values."""
+"""Tests for the predictions of the roofline model, with known values."""
 
 from typing import Any
 
@@ -50,7 +50,7 @@ def test_hybrid_sharding_gathers_weights_within_a_node_and_sums_shards_of_gradie
     network = nn.Linear(100, 10, bias=False)
     trained = Pass("trained", lambda: None, network, 1000)
     frozen = Pass("frozen", lambda: None, nn.Linear(10, 10, bias=False).requires_grad_(False), 100, trained=False)
-    cost: Any = None  # not used
+    cost: Any = None  # the test does not use the cost
     count = StepCount(cost, [(trained, cost), (frozen, cost)], Kernels())
     exchanged = count.exchanged_bytes(Cluster(8, 2, sharded=True, group=4, weight_bytes=2))
     assert exchanged.within == pytest.approx((2 * 2000 + 4000 + 400) * 3 / 4)

@@ -1,4 +1,4 @@
-"""Every sample of a step has the same weight, whatever the sizes of the step's batches."""
+"""Tests that all samples of a step have the same weight, even if the step's batches differ in size."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from pocketdit.training.step_samples import StepSamples
 
 
 def accumulated(sizes: list[int], samples: StepSamples, data: torch.Tensor) -> torch.Tensor:
-    """Return the gradient of a step that accumulates batches of these sizes."""
+    """Return the gradient of a step that accumulates batches of the given sizes."""
     weight = torch.nn.Parameter(torch.ones(3, dtype=torch.float64))
     unused = torch.nn.Parameter(torch.ones(2))
     for batch in data.split(sizes):  # type: ignore[no-untyped-call]  # torch does not annotate it
@@ -23,7 +23,7 @@ def test_the_gradient_is_that_of_all_samples_at_once(sizes: list[int]) -> None:
     data = torch.randn(sum(sizes), 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     samples = StepSamples(len(sizes))
     expected = accumulated([sum(sizes)], StepSamples(1), data)
-    for _ in range(2):  # the first step does not affect the second
+    for _ in range(2):  # twice, because the first step must not affect the second
         assert torch.allclose(accumulated(sizes, samples, data), expected, rtol=1e-12)
 
 

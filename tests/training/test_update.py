@@ -1,4 +1,4 @@
-"""Tests the position of a batch, which seeds its random draws."""
+"""Tests for the position of a batch, which is part of the seed of its random draws."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +9,7 @@ from pocketdit.training.update import draw_position
 
 
 def positions(ranks: int, accumulate: int, steps: int) -> list[set[tuple[int, int, int]]]:
-    """Return the positions of all batches of each step."""
+    """Return, for each step, the set of the positions of its batches in all processes."""
 
     def position(rank: int, number: int) -> tuple[int, int, int]:
         module: Any = SimpleNamespace(_trainer=SimpleNamespace(world_size=ranks), global_rank=rank)
