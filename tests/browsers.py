@@ -1,4 +1,4 @@
-"""Starts Chromium, as installed by the system's package manager, for tests of web pages."""
+"""Starts the Chromium that the system's package manager installed, to test web pages."""
 
 import shutil
 from collections.abc import Iterator

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-# Tests run next to the processes that they start. Idle OpenMP threads spin, which would slow all of them down.
+# Tests run at the same time as the processes that they start. Idle OpenMP threads spin and would slow all of them down.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# A shell that starts the suite in the background makes it ignore SIGINT. Child processes inherit an ignored signal, so
-# they would not react to the SIGINT that some tests send. They do not inherit a handler.
+# If a shell starts the suite in the background, the suite ignores SIGINT, and so would its child processes, to which
+# some tests send SIGINT. Child processes inherit an ignored signal, but not a handler.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -30,7 +30,7 @@ import pocketdit  # noqa: F401  (imported first so that torchvision works with a
 
 ROOT = Path(__file__).parent.parent
 PRETRAIN = ROOT / "experiments" / "elastic_pretrain.yaml"
-# Test files that start processes and take at least half a minute.
+# Names of the test files that start processes and take at least half a minute each.
 SLOWEST_FILES = {
     "test_resume",
     "test_distillation_resume",
@@ -51,7 +51,7 @@ SLOWEST_FILES = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Mark every process that the suite starts, directly or indirectly, with an environment variable."""
+    """Set an environment variable that identifies all processes that the suite starts, directly or indirectly."""
     if SESSION_VARIABLE not in os.environ:
         os.environ[SESSION_VARIABLE] = new_session()
 
@@ -88,9 +88,9 @@ NewDatabase = Callable[[Path], str]
 
 @pytest.fixture(scope="session")
 def new_database(tmp_path_factory: pytest.TempPathFactory) -> NewDatabase:
-    """Return a function that creates an empty MLflow database in a folder and returns its URI.
+    """Return a function that creates an empty MLflow database in a folder and returns the URI of the database.
 
-    MLflow takes a second of CPU time to create its tables, so each database is a copy of one that MLflow created.
+    MLflow takes a second of CPU time to create its tables, so the function copies a database that MLflow created once.
     """
     from pocketdit.tracking.mlflow_run import import_mlflow
 
@@ -143,7 +143,7 @@ def tiny(scenes: Path, tmp_path: Path, new_database: NewDatabase) -> list[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    """Run Chromium for the tests in one file. Playwright's event loop would disturb other tests of the session."""
+    """Run Chromium for the tests in one file only, because Playwright's event loop would disturb other tests."""
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed")
     with chromium() as running:
@@ -155,7 +155,7 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def command() -> Command:
-    """Return a function that runs a command of PocketDiT in a separate process, as a user does."""
+    """Return a function that runs a PocketDiT command in a separate process, as a user does."""
 
     def run(
         *arguments: str | Path, timeout: float = 120, env: Mapping[str, str] | None = None

@@ -1,4 +1,4 @@
-"""Runs code in a new interpreter, in which no other test has imported anything."""
+"""Runs code in a new Python interpreter, which has none of the modules that other tests have imported."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ SOURCE = Path(pocketdit.__file__).parent.parent
 
 
 def run_python(code: str) -> str:
-    """Run code that can import pocketdit, and return what it prints."""
+    """Run code that can import pocketdit, and return its output."""
     prefix = f"import sys; sys.path.insert(0, {str(SOURCE)!r})\n"
     process = subprocess.run([sys.executable, "-c", prefix + code], capture_output=True, text=True)
     assert process.returncode == 0, process.stderr

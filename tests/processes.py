@@ -1,6 +1,6 @@
-"""Finds and kills processes that the suite left running, by an environment variable that they inherit.
+"""Finds and kills processes that the test suite left running, which inherit an environment variable from the suite.
 
-Daemons and orphans keep the variable, so this finds processes that a search by parent process would miss.
+Daemons and orphans also have the variable, whereas a search by parent process would miss them.
 """
 
 import os
@@ -11,17 +11,17 @@ from pathlib import Path
 
 SESSION_VARIABLE = "POCKETDIT_TEST_SESSION"
 GRACE_SECONDS = 15.0
-# A helper process that Python starts and that exits together with its parent.
+# A helper process that Python starts, and that exits together with its parent process.
 HELPER = "multiprocessing.resource_tracker"
 
 
 def new_session() -> str:
-    """Return a value for the variable that no other run of the suite uses."""
+    """Return a value for the environment variable that no other run of the test suite uses."""
     return uuid.uuid4().hex
 
 
 def running(session: str) -> dict[int, str]:
-    """Return the command lines of the session's running processes by process ID, excluding the calling process.
+    """Return the process ID and command line of each running process of the session, except for the calling process.
 
     Returns an empty dictionary on systems without ``/proc``.
     """
@@ -32,7 +32,7 @@ def running(session: str) -> dict[int, str]:
         try:
             in_session = variable in (folder / "environ").read_bytes().split(b"\0")
             command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-        except OSError:  # the process has just exited, or belongs to another user
+        except OSError:  # the process has just exited, or another user owns it
             continue
         if in_session and command and pid != os.getpid() and HELPER not in command:  # a zombie has no command line
             processes[pid] = command

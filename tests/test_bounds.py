@@ -1,4 +1,4 @@
-"""The bounds in the types of settings are enforced regardless of how an object is created."""
+"""Tests that the bounds in the types of settings are enforced, however a settings object is created."""
 
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal

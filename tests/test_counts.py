@@ -1,4 +1,4 @@
-"""Tests for combining numbers with their nouns."""
+"""Tests that a noun is singular or plural according to its number."""
 
 import pytest
 

@@ -1,8 +1,8 @@
-"""Every experiment at paper scale is planned, and its tiny twin takes a step through the real loader.
+"""Tests that the cost of every paper-scale experiment can be estimated, and that its tiny twin trains for one step.
 
-A twin has the same classes: published models are replaced by checkpoints of the same architectures with tiny layers and
-random weights. Twins train on images and on encoded data. The tiny decoder has no twin, because the weights of its
-perceptual distance are not available without a download; ``tests/stages`` tests its stage.
+A twin uses the same classes and data loader, but its published models are replaced by checkpoints of the same
+architectures with tiny layers and random weights. Twins train on images and on encoded data. The tiny decoder has no
+twin, because the weights of its perceptual distance must be downloaded; its stage is tested in ``tests/stages``.
 """
 
 import json
@@ -52,7 +52,7 @@ def test_every_experiment_is_planned(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def models(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Tiny checkpoints of the published autoencoders and text encoders, and a LoRA for the tiny Qwen-Image."""
+    """A folder with tiny versions of the published autoencoders and text encoders, and a LoRA for Qwen-Image."""
     models = tmp_path_factory.mktemp("models")
     write_checkpoints(models)
     for name, save in (("clip", save_clip), ("gemma", save_gemma)):
@@ -63,7 +63,7 @@ def models(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def twin(name: str, models: Path, teacher: Path, home: Path) -> list[str]:
-    """Return the overrides that turn an experiment into its twin."""
+    """Return the overrides that turn an experiment into its tiny twin."""
     experiment = load(PAPER / f"{name}.yaml", [], Experiment).config
     kind = experiment.autoencoder.init_args["kind"]
     overrides = [

@@ -1,4 +1,4 @@
-"""Every shipped YAML file is valid and documented, and the paper's models have their published sizes and structure."""
+"""Tests that every shipped YAML file is valid and documented, and that the paper's models have the published sizes."""
 
 import itertools
 import re
@@ -41,7 +41,7 @@ def header(path: Path) -> str:
 
 
 def commands(text: str, verb: str) -> list[list[str]]:
-    """Return the arguments of each indented ``lightning VERB`` command in a header, without trailing comments."""
+    """Return the arguments of each indented ``lightning VERB`` command in a header, without the trailing comments."""
     joined = text.replace("\\\n", " ")
     return [
         shlex.split(line, comments=True) for line in re.findall(rf"^ +(?:srun )?lightning {verb} (.+)$", joined, re.M)
@@ -125,7 +125,7 @@ def test_supernet_has_the_published_sizes() -> None:
 
 
 def test_ladder_has_the_published_structure() -> None:
-    """In Sec. 3.1, A has one stage, B has three, C adds sparse attention, and D adds the other enhancements."""
+    """In Sec. 3.1 of the paper, A has one stage, B has three, C adds sparse attention, and D the other enhancements."""
     a, b, c, d = (experiment(f"ladder_{name}").dit for name in "abcd")
     assert len(a.levels) == 1
     assert a.levels[0].attention.kv_heads == 1
@@ -164,7 +164,7 @@ def test_both_stages_at_1024_start_from_the_run_at_256() -> None:
         assert later.parents == {"start": "elastic_256"}
         assert later.backbone == experiment("elastic_256").backbone
         assert later.training.gradient_checkpointing
-        assert later.stage.init_args["time_shift"] == 4  # sqrt(4096 / 256 tokens)
+        assert later.stage.init_args["time_shift"] == 4  # the square root of the ratio of token counts, 4096 / 256
     assert elastic.data == distilled.data
     multiple = 8 * elastic.backbone.latent_multiple
     assert all(side % multiple == 0 for bucket in bucket_list(1024) for side in bucket)

@@ -1,4 +1,4 @@
-"""Tests for the conversion between uint8 and float images."""
+"""Tests for converting images between uint8 and float."""
 
 import numpy as np
 import pytest

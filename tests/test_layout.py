@@ -1,6 +1,6 @@
-"""The source tree follows the rules that CONTRIBUTING.md states.
+"""Tests that the source tree follows the rules in CONTRIBUTING.md, and that documents refer to files that exist.
 
-Imports go one way, including those inside functions. Documents refer only to files and classes that exist.
+The rules about imports also apply to imports inside functions.
 """
 
 import ast
@@ -20,7 +20,7 @@ PACKAGE = ROOT / "platform" / "pocketdit"
 SIBLINGS = ("datamodules", "evaluation", "sweeps")
 MAX_LINES = 330
 
-# A part of the package imports only from its own layer and from earlier layers. Unlisted parts form the first layer.
+# A part of the package imports only from the same layer and earlier layers. Unlisted parts form the first layer.
 LAYERS = (
     "training",
     "artifacts",
@@ -38,7 +38,7 @@ DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "experiments/LOG.md
 
 @cache
 def modules() -> dict[str, Path]:
-    """Return the source files of the package and its siblings by module name."""
+    """Return a mapping from module names to the source files of the package and its siblings."""
     files = {}
     for root in (PACKAGE.parent, ROOT):
         packages = ("pocketdit",) if root == PACKAGE.parent else SIBLINGS
@@ -60,7 +60,7 @@ def imported_names(path: Path) -> Iterator[str]:
 
 @cache
 def imports() -> dict[str, set[str]]:
-    """Return, for each module, the modules of this project that it imports."""
+    """Return a mapping from each module to the modules of this project that it imports."""
     known = modules()
     graph: dict[str, set[str]] = {name: set() for name in known}
     for name, path in known.items():

@@ -1,4 +1,4 @@
-"""Processes that tests leave running are killed, and tests can interrupt the processes that they start."""
+"""Tests that processes left running by tests are killed, and that tests can interrupt the processes that they start."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /
 
 
 def test_orphan_is_found_and_killed() -> None:
-    """The child process exits immediately and leaves a grandchild in a new session, as a careless test might."""
+    """The child process exits immediately, but leaves a grandchild in a new session, as a faulty test might."""
     session = new_session()
     code = "import subprocess, sys; subprocess.Popen(['sleep', '600'], start_new_session=True)"
     subprocess.run([sys.executable, "-c", code], env=os.environ | {SESSION_VARIABLE: session}, check=True)
@@ -28,7 +28,7 @@ def test_orphan_is_found_and_killed() -> None:
 
 
 def test_processes_that_tests_start_can_be_interrupted() -> None:
-    """This also holds if the suite was started with SIGINT ignored."""
+    """A process that a test starts reacts to SIGINT, even if the suite was started with SIGINT ignored."""
     process = subprocess.Popen([sys.executable, "-c", "print(flush=True); import time; time.sleep(600)"],
                                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)  # fmt: skip
     assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""Progress lines are updated in place in a notebook, and written to a log otherwise."""
+"""Tests that progress lines are updated in place in a notebook, and that several processes are refused there."""
 
 import sys
 from types import SimpleNamespace
@@ -13,7 +13,7 @@ from pocketdit.running.processes import require_processes
 
 @pytest.fixture
 def notebook(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make IPython report that this process is the kernel of a notebook."""
+    """Simulate an IPython shell that belongs to the kernel of a notebook."""
     shell = SimpleNamespace(config={"IPKernelApp": {}})
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
 

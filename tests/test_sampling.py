@@ -1,4 +1,4 @@
-"""Tests for the progress of sampling, which an exception can end."""
+"""Tests that sampling reports its progress, and that an exception in the progress callback ends it."""
 
 from pathlib import Path
 from typing import get_args

@@ -1,4 +1,4 @@
-"""The experiments for one GPU: their memory according to ``--plan``, and all three stages with tiny models."""
+"""Tests for the single-GPU experiments: the estimated memory, and all three stages with tiny models."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ SAVING = {
     "single_gpu_pretrain": ["data.init_args.batch_size=16", "training.accumulate=16"],
     "single_gpu_knowledge_distill": ["stage.init_args.teacher.init_args.float8=true"],
     "single_gpu_step_distill": [],
-}  # what the headers of the files say about 0.4 B
+}  # the changes for 0.4 B that the headers of the files describe
 
 
 @pytest.mark.slow
@@ -45,13 +45,13 @@ def test_stage_on_encoded_data_fits_into_24_gigabytes(path: Path, large: bool) -
     cost = without_stored(import_class(experiment.stage.class_path).cost(experiment), ENCODED)
     memory = count_step(cost, META, bf16=True).memory(cluster_of(experiment.training))
     assert ("teacher" in memory) == ("teacher" in experiment.stage.init_args)
-    # The CUDA context and fragmentation need memory, too.
+    # The rest of the memory is left for the CUDA context and for fragmentation.
     assert sum(memory.values()) < 0.93 * 24e9
 
 
 @pytest.mark.slow
 def test_all_stages_run_on_encoded_data(scenes: Path, tmp_path: Path, new_database: NewDatabase) -> None:
-    """Use tiny models of the same classes, except for the text encoders of the student."""
+    """The tiny models have the same classes as in the experiments, except for the text encoders of the student."""
     new_database(tmp_path)
     save(FAMILIES["z_image"], tmp_path / "base")
     save(FAMILIES["z_image"], tmp_path / "turbo", seed=1)

@@ -1,4 +1,4 @@
-"""Importing Lightning does not import all of torchmetrics, and torchmetrics still provides all its names."""
+"""Tests that importing Lightning does not import all of torchmetrics, which nevertheless provides all its names."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from tests.interpreter import run_python
 
 
 def run(code: str) -> str:
-    """Run code in a new interpreter that has imported pocketdit, and return what it prints."""
+    """Run code in a new interpreter that has imported pocketdit, and return its output."""
     return run_python(f"import pocketdit\n{code}")
 
 
@@ -23,7 +23,7 @@ def test_lightning_imports_only_the_base_classes() -> None:
 
 @pytest.mark.slow
 def test_every_public_name_is_there() -> None:
-    """The reference is the package as another interpreter imports it without the finder."""
+    """The reference is torchmetrics in another interpreter, from which the import finder was removed."""
     names = "import torchmetrics; print(sorted(torchmetrics.__all__), torchmetrics.__version__)"
     reference = run(f"sys.meta_path = [f for f in sys.meta_path if type(f).__name__ != '_TorchmetricsFinder']\n{names}")
     assert run(names) == reference

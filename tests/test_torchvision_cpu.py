@@ -1,4 +1,4 @@
-"""torchvision can be imported with a CPU build of torch."""
+"""Tests that torchvision can be imported with a CPU build of torch."""
 
 from tests.interpreter import run_python
 

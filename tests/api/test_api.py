@@ -1,4 +1,4 @@
-"""The Python API produces what the command line produces: images, runs, scores, exports, and one-line errors."""
+"""Tests that the Python API produces the images, runs, scores, exports, and one-line errors of the command line."""
 
 import json
 import subprocess

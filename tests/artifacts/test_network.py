@@ -1,4 +1,4 @@
-"""Weights that do not belong to a run's network are rejected in one line that names the tensor."""
+"""Tests that weights that do not fit a run's network are rejected with a one-line error that names the tensor."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Tests for run names, for finding runs by name, and for the lock of a run folder."""
+"""Tests for run names, for finding runs by name, and for locking a run folder."""
 
 import os
 import shutil
@@ -71,7 +71,7 @@ def test_the_newest_run_is_suggested_if_the_latest_was_deleted(tmp_path: Path) -
 def test_only_one_process_trains_in_a_folder(
     tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """While another process holds the lock, nothing changes. After that process is killed, the run can be resumed."""
+    """While another process holds the lock, the run does not change. Once that process is killed, the run resumes."""
     arguments = ["run", str(PRETRAIN), *tiny]
     assert main([*arguments, "training.max_steps=1", "--name", "x"]) == 0
     folder = RunFolder(tmp_path / "runs" / "elastic_pretrain" / "x")
@@ -98,4 +98,4 @@ def test_a_lock_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:
     """A run trains without a lock only if the file system does not support locks."""
     (tmp_path / "lock").mkdir()
     with pytest.raises(IsADirectoryError), lock(RunFolder(tmp_path)):
-        raise AssertionError("the folder was used without its lock")
+        raise AssertionError("the folder was used without a lock")

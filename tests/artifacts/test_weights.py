@@ -1,4 +1,4 @@
-"""Tests that damaged and non-finite weights are rejected in one line that names the file."""
+"""Tests that damaged and non-finite weights are rejected with a one-line error that names the file."""
 
 from pathlib import Path
 
@@ -74,7 +74,7 @@ def test_another_file_is_not_read_as_weights(weights: Path, content: bytes, reas
 
 
 def test_weights_without_a_checksum_are_accepted(weights: Path) -> None:
-    """Weights of older runs have no checksum."""
+    """Weights files of older runs have no checksum."""
     save_file(TENSORS, weights)
     assert torch.equal(load_weights(weights)["a"], TENSORS["a"])
 

@@ -36,14 +36,14 @@ def job_variables(nodes: int, per_node: int, name: str) -> dict[str, str]:
 def submit(
     script: str, arguments: Sequence[str], variables: Mapping[str, str], folder: Path, programs: Path | None = None
 ) -> "subprocess.Popen[str]":
-    """Start a script as sbatch would, on this machine.
+    """Start a script on this machine in the way that sbatch does.
 
     Args:
         script: Name of the script.
-        arguments: Its arguments.
+        arguments: Arguments of the script.
         variables: Environment variables of the job.
         folder: Working directory.
-        programs: Folder of further stand-ins. The default is that of the installed programs.
+        programs: Folder of programs that the script can start. The default is the folder of the Python interpreter.
     """
     path = os.pathsep.join([str(STAND_INS), str(programs or Path(sys.executable).parent), os.environ["PATH"]])
     return subprocess.Popen(

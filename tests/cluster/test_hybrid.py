@@ -1,7 +1,7 @@
-"""Hybrid sharding on two nodes of two processes takes the steps of one process, and its checkpoints can be resumed.
+"""Tests that hybrid sharding on two nodes takes the same steps as one process, and that its checkpoints can be resumed.
 
-The job script starts the processes, through a stand-in for srun. A step has the same eight samples everywhere: four
-processes take one batch of two samples each, two processes two batches, and one process four.
+The job script starts two processes per node with a stand-in for srun. Every step uses the same eight samples: with four
+processes, each takes one batch of two samples; with two, each takes two batches; a single process takes four.
 """
 
 import subprocess
@@ -24,7 +24,7 @@ HYBRID = ("training.strategy=fsdp2", "training.sharding.group=2")
 
 @pytest.fixture(scope="module")
 def overrides(scenes: Path, tmp_path_factory: pytest.TempPathFactory, new_database: NewDatabase) -> list[str]:
-    """Settings of all runs of this file, which share a folder."""
+    """The settings that all runs in this file share."""
     folder = tmp_path_factory.mktemp("hybrid")
     new_database(folder)
     return [
@@ -43,7 +43,7 @@ def overrides(scenes: Path, tmp_path_factory: pytest.TempPathFactory, new_databa
 
 
 def four(overrides: list[str], name: str, *more: str) -> str:
-    """Train on two nodes of two processes, and return the output."""
+    """Train on two nodes with two processes each, and return the output."""
     job = submit("srun.sbatch", [str(PRETRAIN), *overrides, *HYBRID, *more], job_variables(2, 2, name), ROOT)
     output, _ = job.communicate(timeout=400)
     assert job.returncode == 0, output
@@ -67,7 +67,7 @@ Curves = dict[str, list[tuple[int, float]]]
 
 
 def curves(overrides: list[str], name: str, steps: range) -> Curves:
-    """Return the training metrics of a run at some steps."""
+    """Return the training metrics of a run at the given steps."""
     logged = read_metrics(folder_of(overrides, name).metrics)
     found = {key: [(i, value) for i, value in logged[key] if i in steps] for key in logged if key.startswith("train/")}
     assert [step for step, _ in found["train/loss/width_1"]] == list(steps)
@@ -84,7 +84,7 @@ def largest_difference(first: Curves, second: Curves) -> float:
 
 @pytest.fixture(scope="module")
 def trained(overrides: list[str]) -> list[str]:
-    """Train for 20 steps on two nodes, and for 28 in one process."""
+    """Train for 20 steps on two nodes, and for 28 steps in one process."""
     four(overrides, "four")
     train(overrides, "training.accumulate=4", f"training.max_steps={MORE}", "--name", "one")
     return overrides

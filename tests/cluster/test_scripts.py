@@ -12,7 +12,7 @@ from tests.cluster.jobs import SCRIPTS, job_variables, submit
 
 ALL = sorted(path.name for path in SCRIPTS.iterdir())
 JOBS = [name for name in ALL if name.endswith(".sbatch")]
-# Options of sbatch by the form of their values.
+# The sbatch options that scripts may use, with a regular expression for the value of each.
 OPTIONS = {
     "job-name": r"\w+",
     "nodes": r"\d+",
@@ -33,7 +33,7 @@ os.write(1, (json.dumps([*sys.argv, *(os.environ.get(name, "") for name in names
 
 
 def options(script: str) -> dict[str, str]:
-    """Return the options of a script for sbatch, which precede its first command."""
+    """Return the sbatch options of a script, which precede its first command."""
     lines = (SCRIPTS / script).read_text().splitlines()
     end = next(i for i, line in enumerate(lines) if line and not line.startswith("#"))
     words = [shlex.split(line.removeprefix("#SBATCH "), comments=True) for line in lines[:end] if line[:7] == "#SBATCH"]

@@ -1,4 +1,4 @@
-"""The checks of ``lightning doctor`` report simulated problems."""
+"""Tests that ``lightning doctor`` reports simulated problems."""
 
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -13,7 +13,7 @@ from pocketdit.commands.main import main
 
 @pytest.fixture
 def versions(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
-    """Simulated versions by package, which replace the installed versions. None simulates a missing package."""
+    """The simulated version of each package, which replaces the installed version. None simulates a missing package."""
     simulated: dict[str, str | None] = {}
 
     def simulated_version(name: str) -> str:
@@ -36,7 +36,7 @@ def test_this_environment_passes(
     printed = capsys.readouterr().out
     assert f"torch {version('torch')}" in printed
     assert "No checks failed." in printed
-    assert len(printed.splitlines()) <= 30  # fits on one screen
+    assert len(printed.splitlines()) <= 30  # the output fits on one screen
 
 
 def test_missing_and_untested_packages_fail(
@@ -56,7 +56,7 @@ def test_a_missing_extra_is_a_note(versions: dict[str, str | None]) -> None:
     findings = {finding.subject: finding for finding in doctor.check_extras()}
     assert findings["extra export"].level == "note"
     assert "pocketdit[export]" in findings["extra export"].remedy
-    assert wrong_requirements("dev") == ["coremltools is missing"]  # "dev" includes other extras
+    assert wrong_requirements("dev") == ["coremltools is missing"]  # "dev" includes "export"
 
 
 @pytest.mark.parametrize(("free", "level"), [(399, "note"), (400, "ok"), (100, "note"), (99, "fail")])

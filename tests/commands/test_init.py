@@ -1,4 +1,4 @@
-"""Tests for ``lightning init``, also with PocketDiT installed from a wheel."""
+"""Tests for ``lightning init``, including one with PocketDiT installed from a wheel."""
 
 import json
 import os
@@ -57,7 +57,7 @@ def test_wheel_works_without_the_repository(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
-    # Imports take seconds, so commands in the same folder share a process.
+    # Imports take seconds, so commands that run in the same folder share a process.
     program = (
         f"import json, sys; sys.path.insert(0, {str(site)!r}); from pocketdit.commands.main import main\n"
         "sys.exit(any(main(arguments) for arguments in json.loads(sys.argv[1])))"

@@ -14,7 +14,7 @@ from tests.conftest import PRETRAIN, ROOT, Command
 DATA = "data.init_args."
 STAGE = "stage.init_args."
 
-# For each kind of mistake: an override that contains it, and text that the error message must contain.
+# Each kind of mistake, with overrides that contain the mistake and with text that the error message must contain.
 MISTAKES = {
     "unknown key": (["training.max_step=3"], "max_steps"),
     "unknown section": (["trainig.max_steps=3"], "training"),
@@ -144,7 +144,7 @@ def test_errors_name_the_unknown_key_and_the_nearest_key(tmp_path: Path, capsys:
     ],
 )
 def test_usage_errors_are_reported_without_importing_torch(words: list[str], status: int) -> None:
-    """Imports determine the start-up time, so the imports are tested instead of the time."""
+    """Imports determine the start-up time, so this test checks the imports instead of the time."""
     code = (
         "import sys; from pocketdit.commands.main import main\n"
         "try: status = main(sys.argv[1:])\n"

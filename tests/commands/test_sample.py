@@ -1,4 +1,4 @@
-"""``lightning sample --prompts FILE --seeds ... --out FOLDER`` writes separate files, which other commands read."""
+"""Tests that ``lightning sample`` with a prompt file, seeds and a folder writes one file per image."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def words(runs: Path, tmp_path: Path) -> list[str]:
-    """Return the words of a command that samples three prompts in two sampling steps."""
+    """Return the arguments of a command that samples three prompts in two sampling steps."""
     (tmp_path / "prompts.jsonl").write_text("".join(json.dumps({"prompt": text}) + "\n" for text in TEXTS))
     return ["sample", "elastic_pretrain/t", "--runs", str(runs), "--prompts", str(tmp_path / "prompts.jsonl"),
             "--steps", "2", "--size", "64x96"]  # fmt: skip

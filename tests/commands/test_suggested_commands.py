@@ -1,4 +1,4 @@
-"""The commands that PocketDiT prints can be pasted into a shell, whatever the names of files and runs contain."""
+"""Tests that the commands that PocketDiT prints can be pasted into a shell, even with special characters in names."""
 
 import shlex
 from pathlib import Path
@@ -10,7 +10,7 @@ from pocketdit.config.shell import setting
 from tests.conftest import tiny_overrides
 
 NASTY = "-a 'b' \"c\" #d e=f $g ${h} [i] {j: k}\nl"
-NASTY_NAME = NASTY.replace("\n", " ")  # on one line, because the command to resume is part of a one-line error
+NASTY_NAME = NASTY.replace("\n", " ")  # one line, because the command for resuming is part of a one-line error
 
 
 def suggested(text: str, label: str) -> list[str]:
@@ -35,7 +35,7 @@ def test_names_and_paths_survive_from_the_data_set_to_the_samples(
     assert program == "lightning"
     assert (tmp_path / NASTY / "dataset.json").is_file()
 
-    _, *settings = tiny_overrides(Path(), tmp_path)  # the first override is the path of the data set
+    _, *settings = tiny_overrides(Path(), tmp_path)  # all but the first override, which is the path of the data set
     settings += ["training.max_steps=1", setting("experiment", NASTY_NAME)]
     assert main([*run, *settings, f"--name={NASTY_NAME}"]) == 0
     output = capsys.readouterr().out

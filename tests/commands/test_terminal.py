@@ -1,4 +1,4 @@
-"""The output of commands does not contain control characters or secrets, and the reader can close it early."""
+"""Tests that command output contains no control characters or secrets, and that the reader may close it early."""
 
 import io
 import os
@@ -46,7 +46,7 @@ def test_escape_sequences_in_a_name_do_not_reach_the_terminal(capsys: pytest.Cap
 
 
 def test_closed_output_is_not_an_error(tmp_path: Path) -> None:
-    """Simulates ``lightning ... | head -1`` with a pipe that is closed before anything is written to it."""
+    """Simulate ``lightning ... | head -1`` with a pipe that is closed before anything is written to it."""
     read, write = os.pipe()
     os.close(read)
     command = [sys.executable, "-m", "pocketdit", "init", "demo"]

@@ -1,4 +1,4 @@
-"""Makes the package ``gallery`` importable. The configurations in these tests name its classes."""
+"""Makes the package ``gallery`` importable, because the configurations in these tests refer to its classes."""
 
 import sys
 from pathlib import Path

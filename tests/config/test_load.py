@@ -446,5 +446,5 @@ assert not {{"torch", "lightning", "numpy", "mlflow"}} & set(sys.modules)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert re.match(r"x.yaml:1: name: unknown key", done.stdout), done.stderr
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    # Measures CPU time, because other processes may be running.
+    # The limit applies to CPU time, because other processes may be running.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.5

@@ -1,4 +1,4 @@
-"""Passwords and tokens in a configuration are stored as references, masked in messages, and refused in plain text."""
+"""Tests that secrets in a configuration are stored as references, masked in messages, and refused in plain text."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,7 +125,7 @@ def test_other_values_are_accepted_and_shown(text: str) -> None:
 
 
 def test_other_errors_do_not_show_a_password(file: Path) -> None:
-    """The invalid type is reported before the password is detected."""
+    """This override fails because of its type, before the password in it is detected."""
     with pytest.raises(ConfigError) as caught:
         load(file, [f"tracking=http://me:{SECRET}@host"], Config)
     assert SECRET not in str(caught.value)
@@ -133,7 +133,7 @@ def test_other_errors_do_not_show_a_password(file: Path) -> None:
 
 
 def test_a_password_is_hidden_whatever_its_variable_is_called(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its characters may be written differently in a URL."""
+    """The characters of the password may be written differently in a URL."""
     monkeypatch.setenv("TRACKER_USER_2", "p/w 'x%41")
     loaded = load(file, ["tracking.uri=http://me:${oc.env:TRACKER_USER_2}@host"], Config)
     assert loaded.config.tracking.uri == "http://me:p/w 'x%41@host"

@@ -1,4 +1,4 @@
-"""Tests the settings of FSDP2: sizes of groups, and combinations that do not work."""
+"""Tests for the settings of FSDP2: group sizes and invalid combinations."""
 
 from typing import Any
 

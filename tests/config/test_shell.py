@@ -1,4 +1,4 @@
-"""Suggested commands mean the same in a shell and in YAML as they do in the program."""
+"""Tests that values in suggested commands are read correctly, by a shell and then as YAML."""
 
 import subprocess
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Settings:
 
 
 def shell_words(command: str) -> list[str]:
-    """Return the words into which a shell splits a command."""
+    """Return the words into which the shell splits a command."""
     script = f"for word in {command}; do printf '%s\\0' \"$word\"; done"
     printed = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
     return printed.split("\0")[:-1]

@@ -1,4 +1,4 @@
-"""Configurations that expand to a huge size or are deeply nested are refused quickly, with a one-line error."""
+"""Tests that configurations that expand to a huge size or are deeply nested are refused quickly, in one line."""
 
 import resource
 import time
@@ -21,7 +21,7 @@ class Config:
 
 
 def chain(line: str) -> str:
-    """Return a mapping in which each entry repeats the previous entry ten times."""
+    """Return a YAML mapping in which each entry repeats the previous entry ten times."""
     first = "  a: xxxxxxxxxx" if "$" in line else "  a: &a [x, x, x, x, x, x, x, x, x, x]"
     pairs = zip(LETTERS[1:], LETTERS, strict=False)
     return "\n".join(["values:", first, *(line.format(name=name, above=above) for name, above in pairs)])
@@ -73,7 +73,7 @@ def test_huge_files_are_refused(kind: str, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 500
     assert time.process_time() - start < 5
-    # The expanded configurations would need more than this number of KiB.
+    # Expanding any of these configurations would need more memory than this (in KiB).
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 4_000_000
 
 

@@ -1,4 +1,4 @@
-"""A configuration may only name classes of this project, known library classes, and modules that the user trusts."""
+"""Tests that configurations may only name classes of this project, known libraries, and modules the user trusts."""
 
 import sys
 from pathlib import Path
@@ -115,7 +115,7 @@ def test_errors_in_the_file_are_one_line(project: Path, text: str, message: str)
 
 @pytest.mark.parametrize("class_path", ["pocketdit.__main__.main", "sweeps.__main__.X", "__main__.X"])
 def test_a_class_path_cannot_run_a_program(class_path: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Importing pocketdit.__main__ would run the user's own command again."""
+    """Importing ``pocketdit.__main__`` would run the user's command again."""
     with pytest.raises(ConfigError, match="because importing __main__ runs a program"):
         import_class(class_path)
     assert capsys.readouterr().out == ""

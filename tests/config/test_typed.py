@@ -174,7 +174,7 @@ def test_components_receive_typed_arguments_and_defaults(tmp_path: Path) -> None
         "order": "shuffled",
         "weights": {"a": 1.0},
         "limit": 1000,
-    }  # `sizes` is omitted, because YAML would turn the tuple into a list
+    }  # without `sizes`, whose default is a tuple, which YAML would turn into a list
     assert convert(plain(component), Component, "data") == component
 
 

@@ -1,4 +1,4 @@
-"""The page about apps describes exactly what an app must compute."""
+"""Tests that docs/apps.md describes exactly what an app must compute."""
 
 import hashlib
 import math
@@ -30,7 +30,7 @@ def run_program(beginning: str) -> dict[str, Any]:
 
 
 def swirl(x: Tensor, time: Tensor) -> Tensor:
-    """Return a velocity that is a nonlinear function of x and the time."""
+    """Return a velocity that is a nonlinear function of x and time."""
     return torch.sin(3 * x) + x.flip(-1) * time[:, None] ** 2
 
 

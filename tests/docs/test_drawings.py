@@ -1,4 +1,4 @@
-"""The drawings of docs/concepts.md show what the code computes, and the committed files are up to date."""
+"""Tests that the drawings in docs/concepts.md show what the code computes, and that the SVG files are up to date."""
 
 import json
 import re
@@ -36,7 +36,7 @@ def redrawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read_metadata(path: Path, tag: str) -> str:
-    """Return the text of a Dublin Core element of an SVG."""
+    """Return the text of a Dublin Core element in an SVG file."""
     element = ElementTree.parse(path).getroot().find(f".//{DUBLIN_CORE}{tag}")
     assert element is not None
     return "".join(element.itertext()).strip()
@@ -58,7 +58,7 @@ def test_committed_files_show_the_current_data(name: str) -> None:
 
 @names
 def test_committed_files_have_the_current_labels(name: str, redrawn: Path) -> None:
-    """Matplotlib writes the text of every label as a comment."""
+    """Matplotlib writes the text of every label to the SVG file as a comment."""
     committed, now = ((folder / f"{name}.svg").read_text() for folder in (IMAGES, redrawn))
     assert re.findall(r"<!-- (.*?) -->", committed) == re.findall(r"<!-- (.*?) -->", now) != []
 
@@ -105,7 +105,7 @@ def test_merged_keys_cover_every_token_once() -> None:
 
 
 def test_both_branches_together_see_what_the_layer_sees() -> None:
-    """With the gate closed to the local branch, every token sees all tokens; with it open, only its neighborhood."""
+    """With a gate of 0 (global branch), a token sees all tokens. With a gate of 1, it sees only its neighborhood."""
     data = assa_data()
     side = data["side"]
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""The notebook in the documentation runs, and it is stored without outputs."""
+"""Tests that the notebook in the documentation runs, and that it is stored without outputs."""
 
 import json
 import os

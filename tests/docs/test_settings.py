@@ -1,4 +1,4 @@
-"""The configuration page lists the keys of every section and of every class that the experiments name."""
+"""Tests that docs/configuration.md lists the keys of every section and of every class that the experiments use."""
 
 import re
 from collections.abc import Iterator
@@ -30,12 +30,12 @@ FILES = (Experiment, Recipe, Sweep, CoreMLExport, CoreAIExport, LiteRTExport, Ev
 COMMANDS = (Latency, Recommend)
 FOLDERS = tuple(ROOT / "experiments" / name for name in ("", "paper", "emoji"))
 EXPERIMENTS = [path for folder in FOLDERS for path in sorted(folder.glob("*.yaml")) if path.name != "recipe.yaml"]
-OTHERS = (DecoderExperiment, AutoencoderExperiment)  # the page only describes the section that an Experiment lacks
+OTHERS = (DecoderExperiment, AutoencoderExperiment)  # the page only describes the section that Experiment does not have
 ROLES = ("data", "autoencoder", "text_encoders", "stage", "optimizer", "teacher")
 
 
 def sections(annotation: Any) -> Iterator[type]:
-    """Yield the dataclasses that a type contains, at any depth."""
+    """Yield the dataclasses that a type contains at any depth, including the type itself."""
     if is_dataclass(annotation) and annotation is not Component:
         assert isinstance(annotation, type)
         yield annotation
@@ -46,7 +46,7 @@ def sections(annotation: Any) -> Iterator[type]:
 
 
 def class_paths(values: Any, role: str = "") -> Iterator[str]:
-    """Yield the class paths of the components that an experiment's YAML assigns to one of the ``ROLES``."""
+    """Yield the class paths that the YAML values of an experiment assign to the keys in ``ROLES``."""
     if isinstance(values, list):
         for item in values:
             yield from class_paths(item, role)

@@ -1,4 +1,4 @@
-"""Every shell line of the README, the documentation, the YAML headers and ``--help`` is a command that exists."""
+"""Tests that the commands in the README, the documentation, YAML headers and ``--help`` exist and can be parsed."""
 
 import re
 import shlex
@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 YAMLS = [path for name in ("experiments", "sweeps") for path in sorted((ROOT / name).rglob("*.yaml"))]
-# Readers replace names in capitals with their own.
+# Names in capitals, which readers replace with their own.
 PLACEHOLDER = re.compile(r"\b[A-Z][A-Z_]+\b")
 
 
@@ -46,7 +46,7 @@ def expand_arrays(text: str) -> str:
 
 
 def shell_lines() -> list[Line]:
-    """Return the known commands in shell blocks, in the header comments of YAML files, and in the ``--help`` text."""
+    """Return the shell lines of the pages, of the header comments of YAML files, and of the ``--help`` text."""
     lines = []
     for path in PAGES:
         for language, block in re.findall(r"^```(.*)\n((?:.*\n)*?)```$", path.read_text(), re.M):
@@ -61,7 +61,7 @@ def shell_lines() -> list[Line]:
 
 
 def ours(line: Line) -> list[str] | None:
-    """Return the arguments of a PocketDiT command, which may follow a launcher, or None for other commands."""
+    """Return the arguments of a PocketDiT command (which may follow a launcher), or None for other commands."""
     words = line.words
     for start in (["lightning"], ["pocketdit"], ["-m", "pocketdit"]):
         for at in range(len(words)):
@@ -76,7 +76,7 @@ IDS = [f"{line.path.name}: {line.text[:60]}" for line, _ in COMMANDS]
 
 
 def exit_status(call: Callable[[], object]) -> object:
-    """Return the exit status of a call, including that of the ``SystemExit`` that argparse raises after its help."""
+    """Return the exit status of a call, which may be that of a ``SystemExit``, for example after ``--help``."""
     try:
         result = call()
     except SystemExit as exit_:
@@ -100,7 +100,7 @@ def test_a_command_parses(line: Line, arguments: list[str], capsys: pytest.Captu
 def test_files_and_overrides_of_a_command_exist(
     line: Line, arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Load the YAML file that a command names, with the command's overrides, without building anything."""
+    """Load the YAML file in a command with the command's overrides, without importing the classes in the file."""
     if any(PLACEHOLDER.search(argument) for argument in arguments) or "winner" in line.text:
         return
     files = [word.rpartition("=")[2] for word in arguments if word.endswith(".yaml")]
@@ -131,7 +131,7 @@ def test_programs_exist() -> None:
 
 @pytest.mark.parametrize("path", [page for page in PAGES if page.parent == ROOT], ids=lambda path: path.name)
 def test_links_lead_to_files(path: Path) -> None:
-    """Sphinx checks only the links in ``docs``, so this test checks those in the other files."""
+    """Sphinx checks only the links in ``docs``, so this test checks the links in the pages of the root folder."""
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text()):
         assert (path.parent / target).exists(), target
 

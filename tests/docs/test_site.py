@@ -1,4 +1,4 @@
-"""The documentation site builds without a warning, and its pages load nothing from other hosts."""
+"""Tests that the documentation site builds without warnings, and that its pages load nothing from other hosts."""
 
 import re
 import subprocess
@@ -29,7 +29,7 @@ PAGES = {
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the site as ``make docs`` does."""
+    """Build the site with the same options as ``make docs``."""
     out = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--nitpicky", "-q", "docs", str(out)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)

@@ -1,4 +1,4 @@
-"""The tutorials can be followed to their end. The commands are read from the pages, and only made shorter."""
+"""Tests that readers can follow the tutorials to the end. The tests run the pages' commands with shorter settings."""
 
 import re
 import shlex
@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 from tests.docs.test_shell_lines import LINES, Line, ours
 
 PAGES = sorted((ROOT / "docs").glob("tutorial_*.md"))
-# Words that are appended to the commands that begin with others.
+# Arguments that shorten a command, for each beginning of a command.
 SHORT_RUN = [
     "training.max_steps=2",
     "training.validate_every=0",
@@ -38,7 +38,7 @@ by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
 
 def commands(page: Path) -> list[Line]:
-    """Return the commands of a page, preceded by those that make the data and the run with which its reader begins."""
+    """Return a page's commands. The phone tutorial continues the first one, so its data and run are made first."""
     lines = [line for line in LINES if line.path == page and line.text.startswith("lightning ")]
     if page.stem != "tutorial_phone":
         return lines
@@ -47,7 +47,7 @@ def commands(page: Path) -> list[Line]:
 
 
 def write_photographs(folder: Path) -> None:
-    """Write what the reader of the second tutorial has: five photographs and their captions."""
+    """Write five photographs and their captions, which the second tutorial requires."""
     data = Path(pytest.importorskip("skimage").__file__).parent / "data"
     folder.mkdir()
     for name, caption in PHOTOGRAPHS.items():
@@ -56,7 +56,7 @@ def write_photographs(folder: Path) -> None:
 
 
 def copied_settings(text: str) -> dict[str, str]:
-    """Return what a reader copies from the output of a command for the names in capitals."""
+    """Return the values that a reader copies from a command's output, with the name in capitals that each replaces."""
     if match := re.search(r'^settings for these images: \S+=(\S+) "backbone\.latent_std=\[(.*)\]"$', text, re.M):
         return {"CENTER": match[1], "LATENT_STD": match[2]}
     if match := re.search(r"^bundle +exports/(\S+)$", text, re.M):
@@ -65,7 +65,7 @@ def copied_settings(text: str) -> dict[str, str]:
 
 
 def require_files(arguments: list[str]) -> None:
-    """Check that a command has written what its options name."""
+    """Check that a command has written the images named by its options."""
     for option, name in pairwise(arguments):
         if option in ("--out", "--sheet"):
             images = sorted(Path(name).rglob("*.png")) if Path(name).is_dir() else [Path(name)]

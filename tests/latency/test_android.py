@@ -1,4 +1,4 @@
-"""Tests timing with a fake adb: the output of benchmark_model, adb failures, and the commands that are run."""
+"""Tests timing with a fake adb: parsing of benchmark_model's output, adb failures, and the commands that are run."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ esac
 
 @pytest.fixture
 def fake_adb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Install a fake adb with one phone, and return the path where it logs its arguments."""
+    """Install a fake adb with one phone, and return the path of the log in which adb stores its arguments."""
     return install_fake_adb(tmp_path, monkeypatch, "R58\\tdevice")
 
 

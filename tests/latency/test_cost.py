@@ -1,4 +1,4 @@
-"""The cost model matches manual calculations, and more work is never predicted to be faster."""
+"""Tests that the cost model matches manual calculations, and that it never predicts more work to be faster."""
 
 import math
 from dataclasses import replace
@@ -38,7 +38,7 @@ def test_core_ais_fused_attention_is_a_product_and_its_linear_layers_are_not() -
 
 
 def test_traffic_that_exceeds_the_working_set() -> None:
-    # Of the inputs (4000 bytes) and outputs (2000 bytes), 1 - 1000/4000 is streamed: 0.75 x 6000 bytes at 2 x 1 GB/s.
+    # A share of 1 - 1000/4000 of the inputs and outputs is streamed: 0.75 * (4000 + 2000) bytes at 2 * 1 GB/s.
     add = OperationCost("a", "add", (1, 1, 1, 1000), flops=1000, input_bytes=4000, output_bytes=2000)
     assert bytes_beyond(add, 1000) == pytest.approx(4500)
     assert operation_seconds(add, DEVICE, COEFFICIENTS) == pytest.approx(4500 / 2e9)
@@ -47,7 +47,8 @@ def test_traffic_that_exceeds_the_working_set() -> None:
 
 
 def test_tensors_that_exceed_the_cache_are_read_from_memory() -> None:
-    # Of 6000 bytes, 1 - 1000/4000 leave the engine and 1 - 2000/4000 the cache: 1500 bytes at 2 GB/s, 3000 at 1 GB/s.
+    # 75% of the 6000 bytes leave the engine. 50% also exceed the cache, so 3000 bytes are read at 1 GB/s and the
+    # remaining 1500 bytes at 2 GB/s.
     add = OperationCost("a", "add", (1, 1, 1, 1000), flops=1000, input_bytes=4000, output_bytes=2000)
     small = replace(DEVICE, cache=2000)
     assert operation_seconds(add, small, COEFFICIENTS) == pytest.approx(1500 / 2e9 + 3000 / 1e9)

@@ -1,4 +1,4 @@
-"""The fit recovers known coefficients, and prediction intervals and leave-one-out errors are correct."""
+"""Tests that the fit recovers known coefficients, and that its prediction intervals and errors are correct."""
 
 import math
 from dataclasses import replace
@@ -57,9 +57,9 @@ def test_leave_one_out_ignores_the_measurement_of_the_predicted_graph() -> None:
 @pytest.mark.parametrize(
     ("errors", "coverage", "expected"),
     [
-        ((0.1, -0.4, 0.2, 0.3), 0.8, 0.4),  # 4 of 5 ranks
+        ((0.1, -0.4, 0.2, 0.3), 0.8, 0.4),  # the fourth of five ranks gives 80%
         ((0.1, -0.4, 0.2, 0.3), 0.6, 0.3),
-        ((0.1, -0.4, 0.2), 0.8, math.inf),  # at most 3 of 4
+        ((0.1, -0.4, 0.2), 0.8, math.inf),  # three errors allow at most three of four ranks (75%)
         ((), 0.8, math.inf),
     ],
 )
@@ -73,11 +73,11 @@ def test_interval_is_as_wide_as_the_errors_of_left_out_graphs() -> None:
     assert math.log(high / middle) == pytest.approx(0.3)
     assert math.log(middle / low) == pytest.approx(0.3)
     middle, low, high = prediction_interval(GRAPHS["b"], replace(PHONE, calibrated=False), fitted)
-    assert math.log(high / middle) == pytest.approx(0.5)  # 0.3 and 0.4
+    assert math.log(high / middle) == pytest.approx(0.5)  # the square root of 0.3 squared plus 0.4 squared
 
 
 def test_predictions_rank_the_ladder_like_the_paper() -> None:
-    """Full attention is slowest, then three stages, then sparse attention. All errors are below a factor of 1.6."""
+    """As in the paper, full attention is slowest and sparse attention fastest. All errors are below a factor of 1.6."""
     predicted = {name: predict.predict(load_census(name), find_device(DEVICE)).milliseconds for name in MEASURED}
     assert predicted["a"] > predicted["b"] > max(predicted["c"], predicted["d"])
     assert predicted["d"] > predicted["c"]

@@ -1,4 +1,4 @@
-"""``lightning latency`` predicts and records the latency of a bundle, and reports errors on one line."""
+"""Tests that ``lightning latency`` predicts and records the latency of a bundle, and reports errors on one line."""
 
 import inspect
 import json
@@ -109,7 +109,7 @@ def test_damaged_and_missing_bundles_are_errors(
 
 
 def test_coremltools_has_the_apis_that_measuring_needs() -> None:
-    """Measuring requires a Mac, but names and parameters can be checked on any machine."""
+    """Measuring requires a Mac, but the names and parameters of these APIs can be checked on any machine."""
     pytest.importorskip("coremltools")
     import coremltools as ct
     from coremltools.models.compute_plan import MLComputePlan

@@ -1,4 +1,4 @@
-"""Palettes reduce the stored weights of a census and nothing else."""
+"""Tests that palettes reduce the size of the stored weights in a census, and change nothing else."""
 
 from pocketdit.latency.ladder import load_census
 from pocketdit.latency.palettes import with_palettes

@@ -1,4 +1,4 @@
-"""Tests recommendations from synthetic results: limits, the best candidate, quality and cost sources, and errors."""
+"""Tests recommendations from synthetic results: limits, the best candidate, sources of quality and cost, and errors."""
 
 import json
 from dataclasses import replace
@@ -53,7 +53,7 @@ THREE = [candidate(0.375, 0.6, 200), candidate(0.5, 0.7, 360), candidate(1.0, 0.
     [
         (Limits(), 1.0),
         (Limits(step_ms=400), 0.5),
-        (Limits(image_ms=1600), 0.5),  # 4 x 360 + 100 = 1540
+        (Limits(image_ms=1600), 0.5),  # 4 steps of 360 ms and 100 ms for the rest take 1540 ms
         (Limits(image_ms=1500), 0.375),
         (Limits(memory_bytes=999), 0.5),
         (Limits(step_ms=199), None),
@@ -65,7 +65,7 @@ def test_best_candidate_within_limits(limits: Limits, width: float | None) -> No
 
 
 def test_limits_within_the_interval_are_uncertain() -> None:
-    """The prediction is 360 ms with an interval from 252 to 540 ms."""
+    """The predicted latency is 360 ms, with an interval from 252 ms to 540 ms."""
     limits = [Limits(step_ms=limit) for limit in (200.0, 400.0, 600.0)]
     assert [(THREE[1].fits(limit), THREE[1].is_uncertain(limit)) for limit in limits] == [
         (False, False), (True, True), (True, False),
@@ -134,9 +134,9 @@ def test_scores_of_other_runs_or_mixed_settings_are_ignored() -> None:
 def test_only_comparable_scores_are_compared() -> None:
     scores = [
         score(0.5, 0.1),
-        score(0.5, 0.7),  # newer than the first score, which it replaces
+        score(0.5, 0.7),  # replaces the first score, which is older
         score(1.0, 0.8),
-        score(1.0, 0.9, images=50),  # different number of images
+        score(1.0, 0.9, images=50),  # not comparable because of the number of images
         score(0.375, 0.9, evaluation="other"),
         score(0.375, 0.9, size=[256, 256]),
         score(0.375, 1.0, metric="dpg (rules)"),
@@ -161,7 +161,7 @@ def milliseconds(flops: int) -> float:
 
 
 class Project:
-    """A folder with a run, evaluations and exports, for ``lightning recommend``."""
+    """A folder with a run, evaluations and exports, in which ``lightning recommend`` can be run."""
 
     def __init__(self, folder: Path, tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         self.folder, self.capsys = folder, capsys
@@ -169,7 +169,7 @@ class Project:
         self.run = create(folder / "runs", "elastic_pretrain", "r", loaded.to_yaml())
 
     def quantize(self, width: float, bits: float) -> str:
-        """Create a quantized run, without weights."""
+        """Create a quantized run without weights, and return its name."""
         loaded = load(QUANTIZE, [f"backbone.widths=[{width}]", f"parents.start={RUN}"], Experiment)
         folder = create(self.folder / "runs", "quantize_finetune", f"q-{width}", loaded.to_yaml())
         (folder.path / "quantization.json").write_text(json.dumps({"average_bits": bits}))
@@ -206,7 +206,7 @@ def project(tmp_path: Path, tiny: list[str], capsys: pytest.CaptureFixture[str])
 
 
 def test_table_and_next_command_from_bundles_and_evaluations(project: Project) -> None:
-    flops = {0.5: 5 * 10**12, 1.0: 16 * 10**12}  # predicted to take 304 and 973 ms
+    flops = {0.5: 5 * 10**12, 1.0: 16 * 10**12}  # the predictions are 304 ms and 973 ms
     for width, value in ((0.5, 0.7), (1.0, 0.8)):
         project.evaluate(width, value)
         project.export(width, flops[width])
@@ -227,14 +227,14 @@ def test_measurements_are_preferred_and_have_their_own_table(project: Project) -
         folder = project.export(width, flops)
     content = content_hash(folder / "transformer.mlpackage")
     record = measurement([500.0], "transformer", content, "iphone16promax", "iOS 18", "CPU_AND_NE", 1, "1024x1024")
-    add_record(folder, record)  # a measurement of the full width, whose prediction is within the limit
+    add_record(folder, record)  # the full width: measured above the limit, but predicted to be below it
     status, out, _ = project.recommend("budget=400ms", "format=coreml")
     assert status == 0
     predicted, measured = out.split("measured latency")
     assert "500.0" in measured
     assert "500.0" not in predicted
     assert "best     width 0.5" in out
-    # A format without a bundle is not predicted to be faster than the measurement of the same network.
+    # For a format without a bundle, the predicted latency is not below the measured latency of the same network.
     out = project.recommend("budget=400ms")[1]
     assert "best     width 0.5" in out
     assert "assumed to take as long" in out
@@ -299,7 +299,7 @@ def test_quantized_runs_and_formats_are_candidates(project: Project) -> None:
     assert status == 0
     rows = [line.removeprefix("*").split() for line in out.splitlines() if "(no bundle)" in line]
     memory = {(" ".join(row[:2]), row[2], row[3]): float(row[row.index("to") + 3]) for row in rows}
-    # Both widths of the run, at 16 bits and with palettes, in both of Apple's formats.
+    # The candidates are both widths, with 16 bits and with palettes, in both of Apple's formats.
     assert len(memory) == 8
     assert memory["Core ML", "0.5", "4.25"] < memory["Core ML", "0.5", "16"]
     assert memory["Core AI", "1", "4.3"] < memory["Core AI", "1", "16"]
@@ -308,7 +308,7 @@ def test_quantized_runs_and_formats_are_candidates(project: Project) -> None:
     assert out.count("equal, but Core ML is preferred") == 1
     assert out.count("worse geneval (rules)") == 2
     assert f"lightning run experiments/quantize_finetune.yaml 'backbone.widths=[1]' parents.start={RUN}" in out
-    # A limit on memory between both sizes leaves only the palettes.
+    # With a memory limit between the two sizes, only the candidates with palettes fit.
     limit = (memory["Core ML", "0.5", "4.25"] + memory["Core ML", "0.5", "16"]) / 2
     status, out, _ = project.recommend(f"memory={limit:.3f}MB")
     assert status == 0
@@ -345,7 +345,7 @@ def test_validation_losses_replace_missing_evaluations(project: Project) -> None
     assert status == 0
     assert "validation loss: lower is better; from training step 5" in out
     assert "best     width 1," in out
-    assert f"{2 * milliseconds(16 * 10**12):.1f}" in out  # guidance takes two evaluations per step
+    assert f"{2 * milliseconds(16 * 10**12):.1f}" in out  # guidance requires two evaluations of the network per step
 
 
 def test_error_without_a_recorded_quality_names_the_command_to_run(project: Project) -> None:

@@ -1,4 +1,4 @@
-"""Records can be stored and read back, and tables never mix predictions and measurements."""
+"""Tests that latency records are stored and read back, and that tables never mix predictions and measurements."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The traced census agrees with PyTorch's FLOP counter and with the census of an exported graph."""
+"""Tests that the traced census agrees with PyTorch's FLOP counter and with the census of an exported graph."""
 
 import pytest
 import torch

@@ -43,7 +43,7 @@ def curves(tmp_path: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def test_a_run_can_be_resumed_with_another_number_of_batches_per_step(tiny: list[str], tmp_path: Path) -> None:
-    """No step is missing or logged under the wrong number, with more or fewer batches per step than before.
+    """No step is missing or has a wrong number, even if the resumed run has more or fewer batches per step.
 
     Step 3 is logged after the last checkpoint and before the interruption, so the resumed run replaces its metrics.
     """
@@ -66,7 +66,7 @@ def test_a_run_can_be_resumed_with_another_number_of_batches_per_step(tiny: list
 
 
 def test_the_logged_loss_is_the_mean_of_a_step(tiny: list[str], tmp_path: Path) -> None:
-    """With weights that do not change, this is the mean of the separately logged losses. The second batch is short."""
+    """With constant weights, the loss of a step is the mean of its batches' losses, weighted by the batch sizes."""
     frozen = [
         *tiny,
         "backbone.widths=[1.0]",

@@ -1,4 +1,4 @@
-"""Processes that were started differently do not train together."""
+"""Tests that processes that were started with different settings refuse to train together."""
 
 from types import SimpleNamespace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Tests for damaged checkpoints, which are named in one line and never loaded."""
+"""Tests that damaged checkpoints are reported in one line and never loaded."""
 
 import random
 import resource
@@ -49,7 +49,7 @@ def test_a_truncated_checkpoint_is_rejected(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bits", [1, 3])
 def test_flipped_bits_never_load_silently(tmp_path: Path, bits: int) -> None:
-    """Damage is detected, unless it affects only unused bytes and the checkpoint is loaded as it was saved."""
+    """Damage is detected, unless it only affects unused bytes. The loaded checkpoint then equals the saved one."""
     path = tmp_path / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint(CHECKPOINT, path)
     content, draw, detected = path.read_bytes(), random.Random(bits), 0
@@ -70,7 +70,7 @@ def test_flipped_bits_never_load_silently(tmp_path: Path, bits: int) -> None:
 
 @pytest.mark.parametrize("limit", [0, 100, 3000])
 def test_a_full_disk_is_named_and_keeps_the_previous_checkpoint(tmp_path: Path, limit: int) -> None:
-    """A limit on the size of files has the same effect as a full disk."""
+    """A limit on file sizes has the same effect as a full disk."""
     path = tmp_path / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint(CHECKPOINT, path)
     content = path.read_bytes()
@@ -86,7 +86,7 @@ def test_a_full_disk_is_named_and_keeps_the_previous_checkpoint(tmp_path: Path, 
 
 
 def test_damaged_shards_are_named(tmp_path: Path) -> None:
-    """Each flipped bit is detected in every file of a sharded checkpoint, and so is a missing file."""
+    """A flipped bit in any file of a sharded checkpoint is detected, and so is a missing file."""
     folder = tmp_path / "last.ckpt"
     state = {"state_dict": {"w": torch.arange(100.0)}, "optimizer_0": {"step": torch.tensor(3)}}
     save_shards(state, {"loops": {"step": 3}}, folder, rank=0)

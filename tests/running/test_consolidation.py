@@ -1,4 +1,4 @@
-"""Tests the conversion of sharded checkpoints to single files: content, refusals, and replacement of files."""
+"""Tests for converting sharded checkpoints to single files: content, refusals, and replacement of the shards."""
 
 import pickle
 from pathlib import Path
@@ -66,7 +66,7 @@ def test_numbers_and_names_of_parameters_are_inverses() -> None:
     named = name_parameters(state, ["a", "b", "c"])
     assert named["state"] == {"a": {"step": 1}, "c": {"step": 2}}
     assert [group["params"] for group in named["param_groups"]] == [["b", "a"], ["c"]]
-    in_order = number_parameters(named)  # numbered in the order of the groups, as torch does
+    in_order = number_parameters(named)  # numbers follow the order of the groups, as in torch
     assert [group["params"] for group in in_order["param_groups"]] == [[0, 1], [2]]
     assert in_order["state"] == {1: {"step": 1}, 2: {"step": 2}}
     assert number_parameters({"param_groups": []}) == {"state": {}, "param_groups": []}
@@ -83,7 +83,7 @@ class Touch:
 
 
 def test_code_in_a_shard_is_not_executed(tmp_path: Path) -> None:
-    """By default, torch unpickles values other than tensors. The checksums of this checkpoint are correct."""
+    """By default, torch unpickles values that are not tensors. The checksums of this checkpoint are correct."""
     touched = tmp_path / "touched"
     save_shards({"state_dict": {"w": torch.ones(2)}, "extra": Touch(touched)}, REST, tmp_path / "last.ckpt", 0)
     with pytest.raises(RunError, match="cannot be read as a sharded checkpoint"):
@@ -96,7 +96,7 @@ def test_code_in_a_shard_is_not_executed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("index", [None, 5])
 def test_code_in_an_index_of_a_rank_is_not_executed(tmp_path: Path, index: int | None) -> None:
-    """Without a valid common index, torch unpickles an index of each rank."""
+    """If the common index is missing or invalid, torch would unpickle the index file of each rank."""
     path, touched = tmp_path / "last.ckpt", tmp_path / "touched"
     save_shards({"state_dict": {"w": torch.ones(2)}}, REST, path, 0)
     for file in path.glob("checksums-*.json"):

@@ -1,4 +1,4 @@
-"""Tests that every command names a garbled file in a run folder in one line."""
+"""Tests that every command reports a garbled file in a run folder with a one-line error that names the file."""
 
 import os
 import shutil

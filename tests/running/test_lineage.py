@@ -1,4 +1,4 @@
-"""Tests for the recorded parents of a run."""
+"""Tests for recording the parents of a run."""
 
 from pathlib import Path
 

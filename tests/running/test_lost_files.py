@@ -1,4 +1,4 @@
-"""Tests for run folders that lose files or are deleted, and for the end of a run."""
+"""Tests for run folders that are deleted or lose files during a run, and for the end of a run."""
 
 import shutil
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from tests.conftest import PRETRAIN
 
 
 class AtStepTwo(Callback):
-    """Calls a function after the second step."""
+    """A callback that calls a function after the second step."""
 
     def __init__(self, function: Callable[[], object]) -> None:
         self.function = function
@@ -144,7 +144,7 @@ def test_a_trainer_that_cannot_be_built_leaves_no_folder(tiny: list[str], tmp_pa
 
 
 def test_unsent_events_are_reported_once(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """Lightning ends its loggers before the run sends its weights. Nothing listens on port 9."""
+    """Lightning ends its loggers before the run sends its weights. No tracking server listens on port 9."""
     assert main(["run", str(PRETRAIN), *tiny, "training.max_steps=1", "tracking.uri=http://127.0.0.1:9"]) == 0
     assert capsys.readouterr().err.count("events were not sent") == 1
 

@@ -1,4 +1,4 @@
-"""A run prints every line once, and a note if nothing is validated."""
+"""Tests that a run prints every line only once, and prints a note if it has no validation samples."""
 
 import io
 import shutil
@@ -21,7 +21,7 @@ def repeated(text: str) -> list[str]:
 
 
 def without_metadata(scenes: Path, folder: Path) -> Path:
-    """Copy a data set and remove the metadata of one sample."""
+    """Copy a data set, and remove the metadata of one sample from the copy."""
     shutil.copytree(scenes, folder)
     (shard,) = (folder / "train").glob("*.tar")
     with tarfile.open(scenes / "train" / shard.name) as source, tarfile.open(shard, "w") as target:
@@ -40,7 +40,7 @@ def test_two_processes_print_every_line_once(
     assert done.returncode == 0, done.stderr
     assert "readable samples, but dataset.json records" in done.stderr
     assert repeated(done.stdout + done.stderr) == []
-    # The run has finished, so no second process is started.
+    # Resuming a finished run starts no second process.
     assert main([*run, "training.accelerator=cpu", "--resume"]) == 0
     printed = capsys.readouterr()
     assert "already finished" in printed.out

@@ -1,4 +1,4 @@
-"""A run does not wait for processes that do not exist."""
+"""Tests that a run is refused if its settings require more processes than were started."""
 
 from pathlib import Path
 from typing import Literal
@@ -88,7 +88,7 @@ def test_missing_processes_are_refused(
             {"nodes": 2},
             {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "1", "SLURM_STEP_ID": "0", "PMI_SIZE": "2"},
         ),
-        # srun starts one torchrun per node
+        # srun has started one torchrun process per node
         ({"nodes": 2}, {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1", "SLURM_NTASKS_PER_NODE": "2"}),
         ({}, {"SLURM_NTASKS": "8", "SLURM_JOB_NAME": "interactive"}),
         ({"devices": 1024}, {FOLDER_VARIABLE: "runs/a/b"}),

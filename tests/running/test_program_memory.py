@@ -1,4 +1,4 @@
-"""Tests the memory that a training process needs besides its tensors against known values."""
+"""Tests the estimated memory that a training process needs in addition to its tensors, against known values."""
 
 import pytest
 from torch import nn
@@ -11,7 +11,7 @@ from pocketdit.training.kernels import Kernels
 from pocketdit.training.step_count import StepCount
 from tests.conftest import ROOT
 
-LONGEST = 80  # tokens of the built-in text encoders
+LONGEST = 80  # maximum number of tokens of the built-in text encoders
 
 
 def experiment(name: str, *overrides: str) -> AnyExperiment:
@@ -20,7 +20,7 @@ def experiment(name: str, *overrides: str) -> AnyExperiment:
 
 
 def count(*passes: tuple[int, bool]) -> StepCount:
-    """Return a count of passes, given the parameters of their networks and whether these are trained."""
+    """Return the step count for passes, each given as the network's number of parameters and whether it is trained."""
     steps = [Pass("", lambda: None, nn.Identity(), parameters, trained=trained) for parameters, trained in passes]
     cost = StageCost(128, 1, 1, lambda _: steps, lambda _: lambda: None, {}, 0)
     empty = PassCount(Kernels(), Kernels(), 0, 0, 0)

@@ -1,4 +1,4 @@
-"""Tests for resuming: a killed run logs the same losses as an uninterrupted run, bit for bit."""
+"""Tests that a killed run, once resumed, logs bit-identical losses to those of an uninterrupted run."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def train_losses(folder: Path) -> dict[str, list[tuple[int, float]]]:
 def kill_after(
     process: subprocess.Popen[bytes], run: Path, steps: int, loss: str = "train/loss/width_1", timeout: float = 150
 ) -> int:
-    """Kill the process group once at least ``steps`` losses are on disk, and return their number."""
+    """Kill the process group once the run has logged at least ``steps`` losses, and return the number of losses."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         journal = run / "metrics.jsonl"
@@ -51,7 +51,7 @@ def kill_after(
     "processes", [pytest.param(1, id="one process"), pytest.param(2, id="two processes (DDP, gloo)")]
 )
 def test_killed_run_resumes_bit_for_bit(tiny: list[str], tmp_path: Path, processes: int) -> None:
-    """An epoch of 64 samples has 16 steps (8 with two processes), so the 20 steps cross the end of an epoch."""
+    """An epoch of 64 samples has 16 steps (8 with two processes), so a run of 20 steps crosses the end of an epoch."""
     arguments = [*tiny, "data.init_args.workers=2", "training.max_steps=20", "training.checkpoint_every=3",
                  f"training.devices={processes}", "training.accelerator=cpu"]  # fmt: skip
     runs = tmp_path / "runs"

@@ -1,4 +1,4 @@
-"""Image sizes that need more than the free memory are refused before anything is allocated."""
+"""Tests that image sizes that would need more than the free memory are refused before anything is allocated."""
 
 from pathlib import Path
 

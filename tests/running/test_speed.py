@@ -1,4 +1,4 @@
-"""Tests the measured speed of a run: data wait, throughput and MFU."""
+"""Tests for the speed metrics of a run: data wait, throughput, and MFU."""
 
 import time
 from types import SimpleNamespace

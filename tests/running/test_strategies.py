@@ -12,7 +12,7 @@ from tests.conftest import PRETRAIN, ROOT
 
 
 def train(tiny: list[str], tmp_path: Path, name: str, *more: str) -> dict[str, list[tuple[int, float]]]:
-    # In bf16, a sum in a different order changes the fourth digit within a few steps.
+    # In bf16, a different order of summation would change the fourth digit within a few steps.
     more = ("training.precision=32-true", "training.validate_every=2", "training.sample_every=2", *more)
     command = [sys.executable, "-m", "pocketdit", "run", str(PRETRAIN), *tiny, "training.accelerator=cpu",
              "optimizer.class_path=torch.optim.AdamW", "optimizer.init_args={lr: 1e-3}", *more]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Local servers answer only requests that address this machine and do not come from pages of other origins."""
+"""Tests that local servers only accept requests that are addressed to this machine and not sent by other websites."""
 
 from typing import Any
 

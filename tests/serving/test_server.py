@@ -1,4 +1,4 @@
-"""Tests for a guarded server over real connections: foreign and oversized requests, tokens, and stopping."""
+"""Tests for a guarded server with real connections: foreign and oversized requests, tokens, and stopping."""
 
 import http.client
 import json
@@ -70,7 +70,7 @@ def ask(port: int, path: str = "/", **headers: str) -> http.client.HTTPResponse:
 
 
 def send(port: int, text: bytes) -> bytes:
-    """Send bytes as they are, and return everything that the server answers until it closes the connection."""
+    """Send raw bytes, and return everything that the server sends before it closes the connection."""
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         connection.sendall(text)
         return b"".join(iter(lambda: connection.recv(65536), b""))

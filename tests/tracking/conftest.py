@@ -32,8 +32,8 @@ StartProcess = Callable[..., "subprocess.Popen[str]"]
 def start_process() -> Iterator[StartProcess]:
     """Return a function that starts Python processes, which are stopped after the test.
 
-    The function takes code, command-line arguments, and options for ``Popen``. Each process leads a process group that
-    receives SIGTERM and then SIGKILL after the test or when the suite is killed.
+    The function takes code, command-line arguments, and options for ``Popen``. Each process leads a process group. The
+    group receives SIGTERM and then SIGKILL, either after the test or when the suite is killed.
     """
     processes: list[subprocess.Popen[str]] = []
 
@@ -56,7 +56,7 @@ def start_process() -> Iterator[StartProcess]:
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return the URI of one real SQLite store for all tests, because creating its tables takes seconds."""
+    """Return the URI of a real SQLite store that all tests share, because creating its tables takes seconds."""
     folder = tmp_path_factory.mktemp("store")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     MlflowRun(folder, open_target(folder, uri, "created by the fixture", "run"))

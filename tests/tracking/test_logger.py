@@ -125,7 +125,7 @@ def test_unreachable_server_causes_no_delay_and_no_loss(
 
 @pytest.fixture
 def silent_server() -> Iterator[str]:
-    """Yield the URI of a server that accepts connections but never responds."""
+    """Yield the URI of a server that accepts connections, but never responds."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 

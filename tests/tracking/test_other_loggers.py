@@ -1,4 +1,4 @@
-"""Metrics and previews also reach TensorBoard and Weights & Biases, and nothing that happens there ends a run."""
+"""Tests that metrics and previews also reach TensorBoard and Weights & Biases, whose errors never end a run."""
 
 import logging
 import sys
@@ -24,7 +24,7 @@ from tests.conftest import PRETRAIN
 
 @pytest.fixture(autouse=True)
 def no_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Keep the tests from using the account of whoever runs them, and end the process that wandb starts."""
+    """Keep the tests from using the wandb account of the current user, and end the process that wandb starts."""
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "wandb"))
     monkeypatch.setenv("WANDB_CACHE_DIR", str(tmp_path / "wandb"))
@@ -34,7 +34,7 @@ def no_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 
 
 def test_a_run_is_also_written_for_tensorboard_and_wandb(tiny: list[str], tmp_path: Path) -> None:
-    """The steps are optimizer steps, whereas Lightning counts batches."""
+    """The logged steps are optimizer steps, although Lightning counts batches."""
     also = "tracking.also=[{kind: tensorboard}, {kind: wandb, mode: offline}]"
     assert main(["run", str(PRETRAIN), *tiny, also, "training.max_steps=3", "training.accumulate=2"]) == 0
     run = (tmp_path / "runs" / "elastic_pretrain" / "latest").resolve()

@@ -34,7 +34,7 @@ def events(run_folder: Path, store: str, monkeypatch: pytest.MonkeyPatch) -> Jou
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, error: Exception, everything: bool = False) -> None:
-    """Make MLflow raise ``error`` for requests that contain the metric "refused" or, with ``everything``, for all."""
+    """Let MLflow raise ``error`` for requests with the metric "refused", or for all requests with ``everything``."""
     log_batch, set_tag = MlflowClient.log_batch, MlflowClient.set_tag
 
     def refusing_log_batch(self: Any, run_id: str, metrics: Any, *rest: Any, **named: Any) -> Any:
@@ -85,7 +85,7 @@ def test_nothing_is_dropped_when_the_disk_is_full_or_the_database_is_locked(
 
 
 def test_a_database_error_is_one_line(store: str, run_folder: Path, tmp_path: Path, command: Command) -> None:
-    """MLflow logs such errors with their tracebacks unless its log level was set before it was imported."""
+    """MLflow logs database errors with a traceback, unless its log level was set before it was imported."""
     path, source = tmp_path / "m.db", target.sqlite_path(store)
     assert source is not None
     shutil.copy(source, path)
@@ -132,7 +132,7 @@ def test_damaged_lines_are_named(events: Journal, run_folder: Path, caplog: pyte
 
 @pytest.fixture
 def unfinished(tmp_path: Path) -> str:
-    """Return the URI of a database whose creation was interrupted during a migration of MLflow."""
+    """Return the URI of a database whose creation was interrupted during an MLflow migration."""
     path = tmp_path / "runs" / "mlflow.db"
     path.parent.mkdir(exist_ok=True)
     with sqlite3.connect(path) as database:

@@ -25,7 +25,7 @@ runpy.run_module("mlflow", run_name="__main__")
 
 
 class Server:
-    """A real MLflow server on the loopback interface that can be killed and restarted."""
+    """A real MLflow server on the loopback interface, which can be killed and restarted."""
 
     def __init__(self, store: str, artifacts: Path, start_process: StartProcess) -> None:
         self.store, self.artifacts = store, artifacts
@@ -92,7 +92,7 @@ def test_every_metric_arrives_once_when_the_server_is_killed_and_restarted(
     log(0, 3000)
     logger.log_image("samples", run_folder / "samples" / "10.png", 10)
     wait_for(lambda: count_unsent(run_folder) < 5000, seconds=60)
-    server.kill()  # with some events in flight and others not logged yet
+    server.kill()  # some events are in flight, and others have not been logged yet
     log(3000, 6000)
     wait_for(lambda: logger._shipper is not None and logger._shipper.error is not None, seconds=60)
 

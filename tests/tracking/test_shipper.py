@@ -104,7 +104,7 @@ def test_sending_twice_changes_nothing(journal: Journal, run_folder: Path, store
     target.save(run_folder, replace(stored, offset=0))
     Sender(run_folder).send_all()
     assert recorded() == before
-    target.save(run_folder, stored.reset())  # as if the response to creating the run had been lost
+    target.save(run_folder, stored.reset())  # simulate that the response to creating the run was lost
     Sender(run_folder).send_all()
     assert run_id(run_folder) == stored.run_id
     assert recorded() == before
@@ -199,7 +199,7 @@ def test_replaced_journal_is_sent_from_its_start(journal: Journal, run_folder: P
 
 
 def test_fork_waits_until_no_thread_is_importing_mlflow() -> None:
-    """A child that is forked during an import would wait forever for that import's lock."""
+    """If a child process were forked during an import, it would wait forever for the lock of this import."""
     holding, released = threading.Event(), threading.Event()
 
     def import_slowly() -> None:

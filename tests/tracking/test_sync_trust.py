@@ -36,7 +36,7 @@ def test_a_server_that_the_folder_names_is_refused(tracked: Path, uri: str) -> N
 def test_a_server_that_the_user_confirms_is_used(tracked: Path, store: str) -> None:
     with pytest.raises(ConfigError):
         sync(tracked)
-    (tracked / "config.yaml").write_text("experiment: pretrain\n")  # marks the folder of a run
+    (tracked / "config.yaml").write_text("experiment: pretrain\n")  # this file identifies the folder as a run
     assert main(["sync", str(tracked), "--to", store]) == 0
     Path("pocketdit.toml").write_text(f'[trust]\ntrackers = ["{store}"]\n')
     Journal(tracked / "metrics.jsonl").log_metrics({"loss": 2.0}, 1)
@@ -66,9 +66,9 @@ def test_a_file_outside_the_folder_is_never_sent(
         sync(tracked, store)
     stored = target.load(tracked)
     assert stored is not None
-    assert stored.offset == 0  # nothing was sent
+    assert stored.offset == 0  # no event was sent
     with pytest.raises(RunError, match="outside the run folder"):
-        Sender(tracked, store).send_all()  # as a resumed run does in the background
+        Sender(tracked, store).send_all()  # what a resumed run does in the background
     stored = target.load(tracked)
     assert stored is not None
     assert stored.run_id is not None
@@ -90,7 +90,7 @@ def test_a_path_that_cannot_be_resolved_is_refused_in_a_line(tracked: Path, stor
 def test_a_database_next_to_the_run_is_not_trusted(
     tracked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The database comes with the folder and determines where MLflow stores the run's files, here the user's folder."""
+    """A database that is copied with the run determines where MLflow stores files. Here, it names the user's folder."""
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.chdir(home)

@@ -50,7 +50,7 @@ def test_serve_listens_on_loopback_only_and_stops_on_ctrl_c(
     port = int(address[1])
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"http://127.0.0.1:{port}/") as page:
         assert b"<title>MLflow</title>" in page.read()
-    # A server on all interfaces responds on every address of the machine, including this one.
+    # If the server listened on all interfaces, it would also respond at this address.
     assert not accepts_connections("127.0.0.2", port)
     assert comparison_url(f"http://127.0.0.1:{port}", "shown") in output
     assert comparison_url(f"http://127.0.0.1:{port}", "unknown").endswith("/#/experiments")

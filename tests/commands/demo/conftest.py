@@ -34,7 +34,7 @@ Work = Callable[[Job, Models, Gallery], None]
 
 
 class Stopped(BaseException):
-    """Raised in the worker of a playground to end it."""
+    """Raised in the worker thread of a playground to end the thread."""
 
 
 def decoder_run(runs: Path, name: str, *overrides: str) -> RunFolder:
@@ -50,7 +50,7 @@ def decoder_run(runs: Path, name: str, *overrides: str) -> RunFolder:
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with elastic_pretrain/t, elastic_pretrain/u with other weights, and the decoder tiny_decoder/d."""
+    """A folder with elastic_pretrain/t, elastic_pretrain/u (with different weights), and the decoder tiny_decoder/d."""
     folder = tmp_path_factory.mktemp("demo") / "runs"
     tiny_run(folder, "t")
     other = tiny_run(folder, "u")
@@ -61,7 +61,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def subjects(runs: Path) -> list[Subject]:
-    """The runs t and u, with the decoder d."""
+    """The runs t and u together with the decoder d."""
     settings = Demo("elastic_pretrain/t", against="elastic_pretrain/u", decoder="tiny_decoder/d", runs=runs)
     return find_subjects(settings)
 
@@ -102,7 +102,7 @@ def next_event(response: http.client.HTTPResponse) -> dict[str, Any]:
 
 @contextmanager
 def running_playground(subjects: list[Subject], out: Path, sample: Work = sample) -> Iterator[Playground]:
-    """Serve a playground. Its worker runs in a thread instead of the main thread."""
+    """Serve a playground whose worker runs in a separate thread instead of the main thread."""
     jobs, gallery, models = Jobs(), Gallery(out), Models()
     stopping = threading.Event()
 

@@ -26,7 +26,7 @@ def playground(subjects: list[Subject], tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture
 def page(browser: "Browser", playground: Playground) -> Iterator["Page"]:
-    """A page. The test fails if the page requests anything from another host or reports an error."""
+    """A browser page. The test fails if the page requests anything from another host or reports an error."""
     context = browser.new_context()
     page = context.new_page()
     outside: list[str] = []
@@ -35,7 +35,7 @@ def page(browser: "Browser", playground: Playground) -> Iterator["Page"]:
         "request", lambda request: None if request.url.startswith(playground.url) else outside.append(request.url)
     )
     page.on("pageerror", lambda error: errors.append(str(error)))
-    refused = "status of 400"  # Chromium also logs the refusals that the page itself displays
+    refused = "status of 400"  # Chromium also logs these responses, whose messages the page displays
     page.on("console", lambda log: errors.append(log.text) if log.type == "error" and refused not in log.text else None)
     page.on("dialog", lambda dialog: errors.append(dialog.message))
     page.set_default_timeout(30_000)
@@ -63,7 +63,7 @@ def test_samples_two_widths_and_restores_the_settings_from_the_link(page: "Page"
     images = page.locator("#rows img")
     assert images.count() == 4
     assert page.locator("#rows h3").all_inner_texts() == ["a red circle", "<img src=x onerror=alert(1)>"]
-    # expect, unlike wait_for_function, evaluates no string in the page, which the Content Security Policy forbids.
+    # The Content Security Policy forbids evaluating strings. wait_for_function does so, but expect does not.
     for image in images.all():
         expect(image).to_have_js_property("naturalWidth", 64)
         expect(image).to_have_js_property("naturalHeight", 64)
@@ -75,7 +75,7 @@ def test_samples_two_widths_and_restores_the_settings_from_the_link(page: "Page"
     before = page.locator("form").evaluate(fields)
     page.goto("about:blank")
     page.goto(link)
-    disabled = page.locator("[name='against.steps']:disabled")  # the page's script disables it
+    disabled = page.locator("[name='against.steps']:disabled")  # the page's script disables this field
     disabled.wait_for(state="attached")
     restored = page.locator("form").evaluate(fields)
     assert [pair for pair in restored if pair[0] != "prompt"] == [pair for pair in before if pair[0] != "prompt"]

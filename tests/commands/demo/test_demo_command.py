@@ -21,7 +21,7 @@ from tests.conftest import ROOT
 
 @contextmanager
 def demo(*words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Start the command, and return the process and what it printed until it was ready."""
+    """Start the command, and return the process and the output that it printed before it was ready."""
     command = [sys.executable, "-m", "pocketdit", "demo", *words]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:

@@ -1,4 +1,4 @@
-"""Fixtures: a recipe of two runs and an evaluation, and a launcher that writes results without computing them."""
+"""Fixture that provides a small recipe and a launcher that writes results without computing them."""
 
 import hashlib
 from collections.abc import Sequence
@@ -41,9 +41,9 @@ class WritingLauncher:
     """Writes the files that a command would write. Their content depends on the command's settings and inputs.
 
     Attributes:
-        commands: The commands that were started, by task.
+        commands: The command that was started for each task.
         failing: Tasks whose commands fail.
-        salt: Part of the content of all files.
+        salt: String that changes the content of all files.
     """
 
     jobs = 1
@@ -56,7 +56,7 @@ class WritingLauncher:
         self.stopped = 0
 
     def start(self, task: str, words: Sequence[str]) -> None:
-        assert task not in self.commands, "a task starts once"
+        assert task not in self.commands, "a task must start only once"
         self.commands[task] = tuple(words)
         if task not in self.failing:
             self._write(list(words))
@@ -88,7 +88,7 @@ class WritingLauncher:
 
 
 def meaning(word: str) -> str:
-    """Return what a word of a command contributes to its result."""
+    """Return the text that an argument of a command contributes to the command's result."""
     key, _, value = word.partition("=")
     if key in ("runs", "out", "training.log_every") or key.startswith(("-", "tracking", "mlflow")) or "tiny-" in key:
         return ""
@@ -99,7 +99,7 @@ def meaning(word: str) -> str:
 
 
 class Bench:
-    """Runs a recipe with a ``WritingLauncher``, and collects what happens."""
+    """Runs a recipe with a ``WritingLauncher``, and collects the reports."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -110,7 +110,7 @@ class Bench:
         return load(self.file, overrides, Recipe).config
 
     def run(self, *overrides: str, choice: Choice | None = None) -> dict[str, str]:
-        """Run the recipe and return what was reported, by task."""
+        """Run the recipe, and return the last report about each task."""
         recipe = self.load(*overrides)
         recipe.folder.mkdir(parents=True, exist_ok=True)
         self.launcher = WritingLauncher(recipe)
@@ -122,7 +122,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    """Return a recipe in a temporary folder, without MLflow."""
+    """Return a bench for a recipe in a temporary folder that does not log to MLflow."""
     monkeypatch.setattr("pocketdit.commands.recipe.tracking.RecipeRun.send", lambda self: None)
     monkeypatch.setattr("pocketdit.commands.recipe.execution.POLL_SECONDS", 0.0)
     file = tmp_path / "recipe.yaml"

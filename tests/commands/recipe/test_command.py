@@ -82,7 +82,7 @@ def test_one_file_is_not_run_twice_at_the_same_time(recipe: Path, capsys: pytest
 
 
 def reduced(folder: Path) -> Path:
-    """Write a recipe of the embedded pipeline that takes about a minute."""
+    """Write a recipe for the embedded pipeline that takes about a minute."""
     data = folder / "scenes"
     set_by_recipe = ("runs", "tracking", "data.init_args.path")
     pretrain = [word for word in tiny_overrides(data, folder) if not word.startswith(set_by_recipe)]
@@ -126,7 +126,7 @@ def results(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_a_recipe_killed_at_five_points_has_the_same_results(tmp_path: Path) -> None:
-    """The whole process group, or only the recipe's own process, is killed."""
+    """Kill alternately the whole process group and only the process that runs the recipe."""
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     for folder in (undisturbed, killed):
         folder.mkdir()
@@ -140,7 +140,7 @@ def test_a_recipe_killed_at_five_points_has_the_same_results(tmp_path: Path) -> 
         time.sleep(seconds)
         os.killpg(process.pid, signal.SIGKILL) if group else process.kill()
         process.wait()
-        time.sleep(0 if group else 5)  # the task ends soon after its parent
+        time.sleep(0 if group else 5)  # the process of the task exits soon after its parent
     assert start(killed / "recipe.yaml", log).wait(timeout=600) == 0, log.read_text()
     assert "Traceback" not in log.read_text()
     found = results(killed)
@@ -185,7 +185,7 @@ def test_tasks_run_beside_each_other(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_tasks_run_as_jobs(tmp_path: Path) -> None:
-    """Submitit's local cluster runs the same code as SLURM, but in processes."""
+    """Submitit's local cluster uses the same code as its SLURM cluster, but starts local processes."""
     pytest.importorskip("submitit")
     file = reduced(tmp_path)
     command = [sys.executable, "-m", "pocketdit", "run", str(file), "launcher={kind: slurm, cluster: local}"]

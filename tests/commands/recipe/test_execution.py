@@ -1,4 +1,4 @@
-"""Tests for which tasks of a recipe run, and why."""
+"""Tests for the decision which tasks of a recipe run, and for the reasons that are reported."""
 
 import shutil
 from pathlib import Path
@@ -64,7 +64,7 @@ def test_an_earlier_result_is_used_again(bench: Bench) -> None:
 
 
 def test_an_equal_result_does_not_repeat_later_tasks(bench: Bench) -> None:
-    """The teacher is trained again with another logging interval, which does not change its weights."""
+    """The teacher is trained again with a different logging interval, which does not change its weights."""
     bench.run()
     reports = bench.run("tasks.teacher.overrides=[training.log_every=3]")
     assert ran(bench) == {"teacher"}

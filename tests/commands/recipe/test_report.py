@@ -40,7 +40,7 @@ SCORES = [
 
 @pytest.fixture(scope="module")
 def page(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the report of a recipe in which only a tiny run and its evaluation have finished."""
+    """Write the report of a recipe in which only a tiny run and its evaluation have finished, and return its path."""
     folder = tmp_path_factory.mktemp("report")
     arguments = [*tiny_overrides(scenes, folder), "training.max_steps=4", "training.sample_every=2"]
     assert main(["run", str(PRETRAIN), *arguments, "--name", "a"]) == 0
@@ -110,7 +110,7 @@ def test_without_results_the_page_says_so(tmp_path: Path) -> None:
 
 
 def test_names_are_shown_as_text(page: Path) -> None:
-    """A run's folder may come from someone else."""
+    """A run folder may be from someone else, so HTML in its names is escaped."""
     recipe = load(page.parents[3] / "recipe.yaml", [], Recipe).config
     folder = RunFolder(page.parents[3] / "<script>alert(1)<")
     folder.samples.mkdir(parents=True)

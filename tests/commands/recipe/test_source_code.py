@@ -13,7 +13,7 @@ DECODER = "pocketdit.stages.tiny_decoder.TinyDecoderStage"
 
 @pytest.fixture
 def own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a working directory with a user's modules, one of which imports the other in a function."""
+    """Return a user's package in the working directory. A function in one of its modules imports the other module."""
     monkeypatch.chdir(tmp_path)
     source_code.package_root.cache_clear()
     source_code.module_file.cache_clear()
