@@ -20,7 +20,7 @@ _CLASSES: dict[str, type[CoreMLExport] | type[CoreAIExport] | type[LiteRTExport]
 
 
 def settings_class(path: Path) -> type[CoreMLExport] | type[CoreAIExport] | type[LiteRTExport]:
-    """Return the class of settings for the ``kind`` in a YAML file.
+    """Return the settings class for the ``kind`` in a YAML file.
 
     Raises:
         ConfigError: The file is not valid YAML, or its ``kind`` is missing or unknown.

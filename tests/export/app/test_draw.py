@@ -163,8 +163,8 @@ def escape(content: Manifest) -> None:
         (lambda folder: shutil.rmtree(folder / "decoder.mlpackage"), "is missing; copy the whole bundle"),
         (lambda folder: (folder / "manifest.json").write_text("[" * 10**5), "not valid JSON"),
         (lambda folder: (folder / "manifest.json").write_text("[]"), "not a manifest"),
-        (manifest(shift_times), "sampling.times: the 25 times are not those of 24 steps with a time shift of 3"),
-        (manifest(drop_time), "sampling.times: the 24 times are not those of 24 steps"),
+        (manifest(shift_times), "sampling.times: the 25 times do not match 24 steps with a time shift of 3"),
+        (manifest(drop_time), "sampling.times: the 24 times do not match 24 steps"),
         (manifest(lambda content: content["sampling"].update(time_shift=math.nan)), "not valid JSON"),
         (manifest(lambda content: content["sampling"].update(steps=24.0)), "sampling.steps: 24.0 is not of type"),
         (

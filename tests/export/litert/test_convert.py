@@ -144,7 +144,7 @@ def test_half_precision_weights_halve_the_file(litert: None, tmp_path: Path) -> 
 def test_results_outside_the_tolerance_are_not_written(litert: None, tmp_path: Path) -> None:
     with pytest.raises(
         RunError,
-        match=r"x.tflite: the output of LiteRT differs from that of PyTorch, so nothing was written: y: max_error is",
+        match=r"x.tflite: LiteRT's output differs from PyTorch's, so nothing was written: y: max_error is",
     ):
         convert(OneProduct(), {"x": torch.randn(1, 64)}, tmp_path / "x.tflite", "float16", Tolerance(max_error=1e-7))
     assert list(tmp_path.iterdir()) == []

@@ -1,1 +1,1 @@
-"""What an app does with a bundle, in Python, as a reference for the code in Swift and Kotlin (docs/apps.md)."""
+"""Python implementation of what an app does with a bundle, as a reference for Swift and Kotlin code (docs/apps.md)."""

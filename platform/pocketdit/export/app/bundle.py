@@ -1,4 +1,4 @@
-"""Open a bundle: check its format, its manifest and the checksums of its files."""
+"""Open a bundle, and check its format, its manifest and the checksums of its files."""
 
 import json
 from dataclasses import dataclass
@@ -40,12 +40,12 @@ class Bundle:
 
 
 def open_bundle(folder: Path) -> Bundle:
-    """Read a bundle, and check all of it.
+    """Open a bundle and check it completely.
 
     Raises:
-        ConfigError: The folder is not a bundle, another version wrote it, the manifest does not match the schema or
-            contradicts itself, or a file is missing or has changed.
-        RunError: The bundle contains a link to a file elsewhere.
+        ConfigError: The folder is not a bundle, the bundle has another format version, the manifest does not match the
+            schema or contradicts itself, or a file is missing or has changed.
+        RunError: The bundle contains a link to a file outside the bundle.
     """
     file = folder / MANIFEST
     try:
@@ -82,7 +82,7 @@ def require_schema(manifest: dict[str, Any], file: Path) -> None:
 
 @cache
 def validator() -> Any:
-    """Return a validator for the schema, which does not accept 4.0 as an integer."""
+    """Return a validator for the manifest's schema. The validator does not accept 4.0 as an integer."""
     from jsonschema import Draft202012Validator
     from jsonschema.validators import extend
 
@@ -91,7 +91,7 @@ def validator() -> Any:
 
 
 def _refuse_constant(name: str) -> None:
-    """Refuse NaN and infinity, which Python reads although JSON does not have them."""
+    """Refuse NaN and infinity, which Python's parser accepts although they are not valid JSON."""
     raise ValueError(f"{name} is not valid JSON")
 
 
@@ -99,7 +99,7 @@ def require_times(sampling: dict[str, Any], file: Path) -> None:
     """Check that the times match the number of steps and the time shift.
 
     Raises:
-        ConfigError: The times differ.
+        ConfigError: The times do not match.
     """
     from pocketdit.diffusion.samplers import uniform_times
 
@@ -108,7 +108,7 @@ def require_times(sampling: dict[str, Any], file: Path) -> None:
     if not expected or any(abs(a - b) > 1e-9 for a, b in zip(times, expected, strict=True)):
         problem = "" if all(a > b for a, b in pairwise(times)) else " and do not decrease"
         raise ConfigError(
-            f"{file}: sampling.times: the {len(times)} times are not those of {steps} steps with a time shift of "
+            f"{file}: sampling.times: the {len(times)} times do not match {steps} steps with a time shift of "
             f"{shift:g}{problem}; export the bundle again"
         )
 

@@ -1,6 +1,6 @@
 """Draw an image with a bundle alone, without the run, its network or its encoders.
 
-The steps are those of an app (docs/apps.md): tokenize the prompt, run the text encoders and the text projection, draw
+An app performs the same steps (docs/apps.md): tokenize the prompt, run the text encoders and the text projection, draw
 noise, take the sampling steps, and decode the latents.
 """
 
@@ -22,7 +22,7 @@ from pocketdit.images import require_finite, to_uint8
 
 
 def require_drawable(bundle: Bundle) -> None:
-    """Check that a bundle contains everything that drawing an image needs.
+    """Check that a bundle contains everything that is needed to draw an image.
 
     Raises:
         ConfigError: A text encoder or the decoder is not in the bundle.
@@ -42,12 +42,12 @@ def require_drawable(bundle: Bundle) -> None:
 def draw(
     bundle: Bundle, run: Runtime, prompt: str, seed: int, times: Sequence[float], lora_scale: float = 1.0
 ) -> Tensor:
-    """Draw an image as uint8, (3, H, W).
+    """Draw an image, and return it as a uint8 tensor (3, H, W).
 
     Args:
         bundle: A bundle that contains all parts (see ``require_drawable``).
-        run: Executes its packages.
-        prompt: The prompt. An empty prompt is sampled without text.
+        run: Function that executes the packages of the bundle.
+        prompt: The prompt. With an empty prompt, the image is drawn without text conditioning.
         seed: Seed of the noise, from 0 to 2^64 - 1.
         times: Sampling times from 1 to 0.
         lora_scale: Strength of a LoRA that the bundle keeps separate, if it has one.
@@ -67,7 +67,7 @@ def draw_latents(
     text = embed(bundle, run, prompt)
     rows = [text] if guidance == 1 else [text, hidden(text)]
     batch, *shape = bundle.shape(TRANSFORMER, "latents")
-    # Each group of rows takes one evaluation. A group that is smaller than the batch is filled with its last row.
+    # Each group of rows requires one evaluation. A group that is smaller than the batch is padded with its last row.
     groups = [rows[first : first + batch] for first in range(0, len(rows), batch)]
     projected = [run(TEXT_PROJECTION, stack(group, batch)) for group in groups]
     lora = {LORA_SCALE: torch.tensor([lora_scale])} if has_separate_lora(bundle) else {}
@@ -101,17 +101,17 @@ def embed(bundle: Bundle, run: Runtime, prompt: str) -> dict[str, Tensor]:
 
 
 def hidden(text: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the same text with all tokens hidden, as for an empty prompt."""
+    """Return the text inputs with all tokens hidden, as for an empty prompt."""
     return {name: torch.zeros_like(value) if name.startswith("mask") else value for name, value in text.items()}
 
 
 def stack(rows: Sequence[dict[str, Tensor]], batch: int) -> dict[str, Tensor]:
-    """Stack rows of batch size 1 into a batch, repeating the last row."""
+    """Stack rows of batch size 1 into a batch of size ``batch``. The last row is repeated to fill the batch."""
     repeated = [*rows, *[rows[-1]] * (batch - len(rows))]
     return {name: torch.cat([row[name] for row in repeated]) for name in rows[0]}
 
 
 def decode(bundle: Bundle, run: Runtime, latents: Tensor) -> Tensor:
-    """Decode latents (1, C, h, w) to an image as uint8, (3, H, W)."""
+    """Decode latents (1, C, h, w) to an image, a uint8 tensor (3, H, W)."""
     image = run(DECODER, {"latents": latents})["image"]
     return to_uint8(require_finite(image, bundle.folder.name))[0]

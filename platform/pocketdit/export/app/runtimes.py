@@ -10,7 +10,7 @@ from torch import Tensor
 from pocketdit.export.app.bundle import Bundle
 
 Runtime = Callable[[str, Mapping[str, Tensor]], dict[str, Tensor]]
-"""Executes a package, given its name and its inputs, and returns its outputs by name in float32."""
+"""Executes a package, given its name and its inputs, and returns its named outputs in float32."""
 
 
 def load_runtime(bundle: Bundle, threads: int = 1) -> Runtime:

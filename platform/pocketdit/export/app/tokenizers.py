@@ -1,6 +1,6 @@
-"""The tokenizers of text encoders. They turn a prompt into the inputs of the encoder's graph.
+"""The tokenizers of text encoders. A tokenizer turns a prompt into the inputs of the encoder's graph.
 
-An app must implement the kind of tokenizer that the manifest names. None of them needs the weights of a network.
+An app must implement the kinds of tokenizers that the manifest specifies. No tokenizer needs the weights of a network.
 """
 
 from pathlib import Path
@@ -49,7 +49,7 @@ def hashed(prompt: str, kind: str, width: int, length: int) -> Inputs:
 def word_pieces(prompt: str, file: Path, pieces: int, length: int) -> Inputs:
     """Split every word into pieces: ``ids`` and ``weights`` (1, L, pieces), and ``mask`` (1, L).
 
-    The weights of a word's pieces are 1 / (number of pieces), and 0 for unused places.
+    Each piece of a word has the weight 1 / (number of pieces), and unused positions have the weight 0.
     """
     tokenizer = load_tokenizer(file)
     words = split_words(prompt)[:length]
@@ -78,7 +78,7 @@ def mask(visible: int, length: int) -> Tensor:
 
 
 def load_tokenizer(file: Path) -> Any:
-    """Load a file in the format of the library ``tokenizers``."""
+    """Load a tokenizer from a file in the format of the ``tokenizers`` library."""
     from tokenizers import Tokenizer
 
     return Tokenizer.from_file(str(file))

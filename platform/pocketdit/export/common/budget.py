@@ -1,11 +1,11 @@
-"""Limits for the graph of an exported transformer."""
+"""Limits on the graph of an exported transformer."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Upper limits for the graph of the transformer, which are checked after the export.
+    """Upper limits on the graph of the transformer. The limits are checked after the export.
 
     Null disables a limit. 1 MB is 10^6 bytes.
 
@@ -14,7 +14,7 @@ class Budget:
         tensor_mb: Size of the largest output of an operation.
         gflops: Number of floating-point operations per evaluation, in billions.
         weight_mb: Stored size of the weights.
-        traffic_mb: Size of the activations that all operations read and write.
+        traffic_mb: Total size of the activations that all operations read and write.
         elsewhere: Number of operations that cannot run on the Neural Engine.
     """
 

@@ -19,7 +19,7 @@ TRANSFORMER, TEXT_PROJECTION, DECODER = "transformer", "text_projection", "decod
 """Names of packages. The suffix of their files depends on the target."""
 
 FORMAT = 2
-"""Version of the format of the manifest and the packages. It increases if an older program could misread them."""
+"""Format version of the manifest and the packages. It is increased if older programs could misread new bundles."""
 
 
 def is_bundle(folder: Path) -> bool:

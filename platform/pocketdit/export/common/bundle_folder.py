@@ -1,4 +1,4 @@
-"""Write a bundle to a temporary folder, which only receives its final name when the bundle is complete."""
+"""Write a bundle to a temporary folder, which is renamed to its final name when the bundle is complete."""
 
 import os
 import re
@@ -56,7 +56,7 @@ def _swap(temporary: Path, folder: Path) -> None:
 
 
 def _clean_up(folder: Path) -> None:
-    """Remove leftovers of killed exports to this folder, and restore a bundle that they moved but did not replace."""
+    """Remove leftovers of killed exports to this folder, and restore a bundle that one of them moved away."""
     pattern = re.compile(rf"\.{re.escape(folder.name)}\.(\d+)\.(tmp|old)")
     for path in folder.parent.iterdir():
         match = pattern.fullmatch(path.name)

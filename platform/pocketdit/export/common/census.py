@@ -24,8 +24,8 @@ class OperationCost:
         output_bytes: Size of all outputs.
         weight_bytes: Stored size of the weights that the operation reads. For a palettized weight, this includes the
             indices and the palette.
-        weight_bits: Average number of stored bits per weight, or 0 without weights.
-        dtype: MIL name of the type of the first output.
+        weight_bits: Average number of stored bits per weight, or 0 if the operation has no weights.
+        dtype: MIL name of the first output's type.
         elsewhere: Reason why the operation cannot run on the Neural Engine. Empty if it can.
         count: Number of equal operations that this entry represents. All other figures are for a single operation.
     """
@@ -72,7 +72,7 @@ class Census:
 
     @property
     def activation_bytes(self) -> int:
-        """Size of the activations that all operations read and write."""
+        """Total size of the activations that all operations read and write."""
         return sum((o.input_bytes + o.output_bytes) * o.count for o in self.operations)
 
     @property
@@ -97,7 +97,7 @@ class Census:
         return dataclasses.replace(self, operations=merged)
 
     def to_json(self) -> str:
-        """Convert to JSON with one operation per line. Default values are omitted."""
+        """Convert the census to JSON with one operation per line. Default values are omitted."""
         rows = []
         for operation in self.operations:
             row = {

@@ -10,7 +10,7 @@ from pocketdit.export.common.census import Census
 
 
 def census_table(census: Census) -> str:
-    """Return a table of the number, FLOPs and bytes of each kind of operation, most frequent first, and their totals.
+    """Return a table with the number, FLOPs and bytes of each kind of operation, most frequent first, and the totals.
 
     1 MB is 10^6 bytes.
     """

@@ -1,4 +1,4 @@
-"""Compare the outputs of an exported model with those of PyTorch."""
+"""Compare the outputs of an exported model with PyTorch's outputs."""
 
 import math
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ class Comparison:
     """The difference between an output and its reference.
 
     Attributes:
-        output: Name of the output for messages.
+        output: Name of the output in messages.
         max_error: Largest absolute difference, divided by the largest absolute value of the reference.
-        snr: Signal-to-noise ratio in dB, which compares the power of the reference with that of the difference. It is
+        snr: Signal-to-noise ratio in dB: the power of the reference relative to the power of the difference. It is
             infinite for equal tensors, and minus infinity if the output is not finite.
     """
 
@@ -35,11 +35,11 @@ class Tolerance:
     min_snr: float = -math.inf
 
     def accepts(self, comparison: Comparison) -> bool:
-        """Return whether the comparison meets both limits. NaN is never accepted."""
+        """Return whether the comparison is within both limits. NaN is never accepted."""
         return comparison.max_error <= self.max_error and comparison.snr >= self.min_snr
 
     def describe_violation(self, comparison: Comparison) -> str:
-        """Return a message with the measured values that violate a limit."""
+        """Return a message with the measured values that are outside their limits."""
         parts = []
         if not comparison.max_error <= self.max_error:
             parts.append(f"max_error is {comparison.max_error:.3g}, but at most {self.max_error:g} is allowed")

@@ -1,8 +1,8 @@
-"""Decompositions of operations that replace PyTorch's own."""
+"""Decompositions that the exports use in place of PyTorch's."""
 
 from torch import Tensor
 
 
 def lerp_as_arithmetic(start: Tensor, end: Tensor, weight: Tensor) -> Tensor:
-    """Compute ``torch.lerp``, whose decomposition in PyTorch copies strides, which no target supports."""
+    """Compute ``torch.lerp``. PyTorch's decomposition of it copies strides, which no export target supports."""
     return start + weight * (end - start)

@@ -9,7 +9,7 @@ from pocketdit.backbones.spec import BackboneSpec
 def noised_latents(
     spec: BackboneSpec, batch: int, size: tuple[int, int], time: float, generator: torch.Generator
 ) -> Tensor:
-    """Create random latents with the standard deviation per channel that the network sees at ``time``.
+    """Create random latents whose standard deviation in each channel is the one that the network sees at ``time``.
 
     Args:
         spec: Description of the network, whose ``latent_std`` is the standard deviation of clean latents.

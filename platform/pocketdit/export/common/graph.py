@@ -14,12 +14,12 @@ class Graph:
 
     Attributes:
         module: Module that takes the inputs as positional arguments.
-        inputs: Example inputs by their names in the package, in the order of the module's arguments.
+        inputs: Example inputs, named as in the package and in the order of the module's arguments.
         outputs: Names of the outputs in the package.
         exact: Names of inputs whose path up to the first matrix product is computed in fp32, regardless of the
             precision. For the time, fp16 would change the cosines by up to 0.2 and reduce the accuracy of the
             preconditioning factors.
-        palettes: The palettes of the quantized layers, by layer name.
+        palettes: Palette of each quantized layer.
     """
 
     module: nn.Module

@@ -47,7 +47,7 @@ def make_example(subject: Subject, batch: int, time: float, seed: int) -> Exampl
 
 
 def text_projection_inputs(text: list[TextTokens]) -> dict[str, Tensor]:
-    """Return the inputs of the text projection by name: the embeddings from all encoders, then the masks."""
+    """Return the named inputs of the text projection: the embeddings from all encoders, then the masks."""
     embeddings = {f"embeddings_{index}": tokens.embeddings for index, tokens in enumerate(text)}
     return embeddings | {f"mask_{index}": tokens.mask.float() for index, tokens in enumerate(text)}
 
@@ -80,11 +80,11 @@ class Decode(nn.Module):
 
 
 def build_graphs(subject: Subject, example: Example, blockwise: Blockwise, query_chunk: int) -> dict[str, Graph]:
-    """Build the graphs of a bundle and return them by package name.
+    """Build the graph of each package in a bundle.
 
     Args:
         subject: The network in the training form, and its decoder.
-        example: Example inputs, whose batch size is that of the text projection and the transformer.
+        example: Example inputs. The text projection and the transformer get the same batch size as these inputs.
         blockwise: Whether ASSA computes its blocks in a loop or as one batch.
         query_chunk: Number of queries that attend to all keys at a time; 0 processes all of them at once.
 

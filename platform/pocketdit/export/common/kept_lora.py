@@ -1,4 +1,4 @@
-"""A LoRA that an exported network keeps separate from its weights, with its strength as an input."""
+"""A LoRA that is kept separate from the weights of an exported network. Its strength is an input of the network."""
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -17,7 +17,7 @@ from pocketdit.errors import ConfigError
 from pocketdit.mobile.layers import pointwise
 
 LORA_SCALE = "lora_scale"
-"""Name of the input: 0 for the network without the LoRA, 1 for the fine-tuned one."""
+"""Name of the input for the LoRA's strength. 0 selects the base network, and 1 the fine-tuned network."""
 
 
 class Scale:
@@ -31,8 +31,8 @@ class KeptLora(nn.Module):
 
     Args:
         base: The convolution.
-        a: A (rank, in).
-        b: B (out, rank).
+        a: Matrix A (rank, in).
+        b: Matrix B (out, rank).
         scale: The strength s, which all layers share.
     """
 
@@ -52,11 +52,11 @@ class KeptLora(nn.Module):
 
 
 class ScaledNetwork(nn.Module):
-    """A network in the mobile form whose last input is the strength of its LoRA. Its layers are replaced in place.
+    """A network in the mobile form whose last input is the strength of its LoRA.
 
     Args:
-        network: The network.
-        factors: The factors for each layer (see ``load_factors``).
+        network: The network. Its layers are replaced in place.
+        factors: LoRA factors of each layer (see ``load_factors``).
     """
 
     def __init__(self, network: nn.Module, factors: Mapping[str, Tensor]) -> None:
@@ -83,7 +83,7 @@ def load_factors(folder: RunFolder, network: nn.Module) -> dict[str, Tensor]:
 
     Args:
         folder: The run.
-        network: Standalone network of the width.
+        network: Standalone network for this width.
 
     Returns:
         The factors, named as in ``lora_pairs``.

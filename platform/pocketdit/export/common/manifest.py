@@ -1,4 +1,4 @@
-"""``manifest.json``, which tells an app what it needs, such as names, shapes and sampling times.
+"""``manifest.json``, which contains everything that an app must know, such as names, shapes and sampling times.
 
 All targets write the same manifest, whose JSON schema is ``export/app/manifest.schema.json``. docs/apps.md describes
 how an app uses it.
@@ -44,10 +44,10 @@ def build_manifest(
         kind: Name of the target.
         settings: Settings of the export.
         subject: The exported network.
-        packages: An entry per package: its file, its inputs and outputs, and what else the target records.
+        packages: An entry for each package: its file, its inputs and outputs, and target-specific information.
         texts: The text encoders.
         comparisons: Results of the verification.
-        libraries: Distributions whose versions are recorded.
+        libraries: Python packages whose versions are recorded.
     """
     experiment, spec = subject.experiment, subject.network.spec
     decoder_run = subject.decoder.run if subject.decoder else ""
@@ -82,7 +82,7 @@ def build_manifest(
 
 
 def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
-    """Write the manifest with the sizes and checksums of all files in the bundle, which must be complete."""
+    """Write the manifest with the sizes and checksums of all other files in the bundle, which must already exist."""
     paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
     files = {
         path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
@@ -110,7 +110,7 @@ def image_entry(subject: Subject) -> dict[str, int]:
 
 
 def sampling_entry(experiment: Experiment) -> dict[str, Any]:
-    """Return the sampler and its times, which decrease from 1 to 0, and whether the network only works with these."""
+    """Return the sampling settings, with the times from 1 to 0 and whether the network works only with these times."""
     sampling: Sampling = experiment.sampling
     return {
         "sampler": sampling.sampler,
@@ -129,7 +129,7 @@ def has_fixed_steps(experiment: Experiment) -> bool:
 
 
 def noise_entry(shape: tuple[int, ...]) -> dict[str, Any]:
-    """Return the noise generator and its test vectors. The checksum is that of the whole noise for seed 0."""
+    """Return the name of the noise generator, its test vectors, and the SHA-256 of the noise for seed 0."""
     noise = portable_noise.portable_noise(0, shape)
     return {
         "generator": portable_noise.NAME,

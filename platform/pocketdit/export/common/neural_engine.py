@@ -6,7 +6,7 @@ MAX_RANK, MAX_SIDE = 5, 16384
 
 
 def why_elsewhere(dtype: str, shape: Sequence[int]) -> str:
-    """Return why a tensor cannot be on the Neural Engine, or "" if it can.
+    """Return why the Neural Engine cannot process a tensor, or "" if it can.
 
     Args:
         dtype: Type as in a census, such as FLOAT16, the only type in which the engine computes.

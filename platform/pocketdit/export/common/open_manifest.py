@@ -20,8 +20,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Read the manifest of a bundle of packages.
 
     Raises:
-        ConfigError: The folder is not such a bundle.
-        RunError: A newer version of PocketDiT wrote the bundle.
+        ConfigError: The folder is not a bundle of packages, or the bundle has another format version.
     """
     try:
         require_regular_file(folder / MANIFEST)
@@ -62,7 +61,7 @@ def require_same_weights(manifest: dict[str, Any], subject: Subject, folder: Pat
 
 
 def require_packages(manifest: dict[str, Any], folder: Path) -> None:
-    """Check that a bundle contains all packages that its manifest names.
+    """Check that a bundle contains all packages that its manifest lists.
 
     Raises:
         RunError: A package is missing.

@@ -12,7 +12,7 @@ from pocketdit.names import is_plain_name
 
 @dataclass(frozen=True, kw_only=True)
 class BaseExport:
-    """The network to export, and how closely the result must match PyTorch.
+    """Settings that select the network to export, and specify how closely the result must match PyTorch.
 
     Attributes:
         export: Name of the export. The name of the bundle's folder starts with it.
@@ -25,7 +25,7 @@ class BaseExport:
             network has random weights, no decoder is exported.
         text_encoders: Positions of the text encoders to export, starting from 0. If it is null, all are exported. The
             network works with any subset, because training drops the encoders independently of each other.
-        precision: Numeric precision. The classes of the targets describe what it applies to.
+        precision: Numeric precision. What the precision applies to depends on the target.
         times: Times in [0, 1] at which the exported network is compared with PyTorch.
         max_error: Largest allowed difference in float32, relative to the largest output.
         min_snr: Smallest allowed signal-to-noise ratio in float16, in dB.

@@ -57,11 +57,11 @@ class Subject:
         network: Standalone network of one width.
         image_size: Image height and width in pixels.
         latent_size: Latent height and width.
-        text_lengths: Number of tokens from each text encoder, excluding the learned token.
+        text_lengths: Number of tokens from each text encoder, excluding the learned null token.
         weights: SHA-256 of the weights file, or ``RANDOM``.
-        palettes: Palettes of the quantized layers, by layer name in the training form.
+        palettes: Palette of each quantized layer, under the layer's name in the training form.
         decoder: Decoder that is exported with the network, if any.
-        notice: The notices of the runs whose weights are exported (see ``artifacts/notice.py``).
+        notice: Notices of all runs whose weights are exported (see ``artifacts/notice.py``).
         lora: Factors of a LoRA that is kept separate from the weights of ``network`` (see ``load_factors``).
     """
 
@@ -183,20 +183,20 @@ def bundle_name(settings: BaseExport, folder: RunFolder | None) -> str:
 
 
 def _in_name(value: object) -> str:
-    """Return the value of a setting in the form that it has in a file name."""
+    """Format the value of a setting for use in a file name."""
     return "_".join(map(str, value)) if isinstance(value, tuple) else str(value).replace("/", "-")
 
 
 def exported_network(network: Network, width: float) -> Backbone:
-    """Return the standalone network of a width. A U-Net has only one."""
+    """Return the standalone network for a width. A U-Net has only one width."""
     return network if isinstance(network, UNet) else standalone_network(network, width)
 
 
 def random_network(experiment: Experiment, width: float, seed: int) -> Backbone:
-    """Create a standalone network with random weights, which only depend on the seed.
+    """Create a standalone network with random weights that depend only on the seed.
 
-    Unlike in a newly initialized network, all weights influence the output. The elements of
-    a matrix have variance 1 / inputs, norms and gates are close to 1, and all other weights are small.
+    Unlike in a newly initialized network, all weights influence the output. The elements of a matrix have the variance
+    1 / (number of inputs), norms and gates are close to 1, and all other weights are small.
     """
     with torch.device("meta"):
         network = build_network(experiment.backbone.standalone(width))

@@ -1,4 +1,4 @@
-"""The text encoders of a bundle: a graph and a tokenizer for each of them."""
+"""The text encoders of a bundle, each with a graph and a tokenizer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ class ExportedText:
     """A text encoder of a bundle.
 
     Attributes:
-        package: Name of its package.
-        encoder: The encoder itself, with which its package is compared.
-        portable: Its tokenizer and its graph.
+        package: Name of the encoder's package.
+        encoder: The original encoder, with which the package is compared.
+        portable: The encoder's tokenizer and graph.
     """
 
     package: str
@@ -37,7 +37,7 @@ class ExportedText:
         return Graph(self.portable.module, self.portable.inputs, (EMBEDDINGS,))
 
     def tokenizer_entry(self) -> dict[str, Any]:
-        """Return the tokenizer's entry in the manifest. The names of its files are relative to the bundle."""
+        """Return the tokenizer's entry in the manifest. File names in this entry are relative to the bundle."""
         settings = dict(self.portable.tokenizer)
         if "file" in settings:
             settings["file"] = f"{self.package}/{settings['file']}"
@@ -52,9 +52,9 @@ class ExportedText:
 
 
 def load_texts(settings: BaseExport, subject: Subject) -> list[ExportedText | None]:
-    """Load the text encoders of a network. None stands for one that cannot be exported, for which a note is printed.
+    """Load the text encoders of a network. Encoders that cannot be exported become None, and a note is printed.
 
-    With random weights, encoders whose weights are not on this machine are left out.
+    If the network has random weights, encoders whose weights are not on this machine become None as well.
 
     Raises:
         ConfigError: A weight is beyond the range of float16.
@@ -85,7 +85,7 @@ def _load(settings: BaseExport, position: int, component: Component) -> Exported
 
 
 def text_entries(subject: Subject, texts: Sequence[ExportedText | None]) -> list[dict[str, Any]]:
-    """Return the manifest's entries of all text encoders."""
+    """Return the manifest's entries for all text encoders."""
     columns = zip(subject.experiment.text_encoders, subject.text_lengths, subject.network.spec.text_inputs, texts,
                   strict=True)  # fmt: skip
     return [
@@ -102,5 +102,5 @@ def text_entries(subject: Subject, texts: Sequence[ExportedText | None]) -> list
 
 
 def text_graphs(texts: Sequence[ExportedText | None]) -> dict[str, Graph]:
-    """Return the graphs of the text encoders by package name."""
+    """Return the graph of each exported text encoder, under the name of its package."""
     return {text.package: text.graph() for text in texts if text is not None}

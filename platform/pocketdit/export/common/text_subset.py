@@ -1,4 +1,4 @@
-"""Leave out text encoders of a network. Training drops them independently of each other, so any subset works."""
+"""Remove text encoders from a network. Training drops encoders independently of each other, so any subset works."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,13 +10,13 @@ from pocketdit.backbones.build import Backbone, build_network
 
 T = TypeVar("T")
 _PER_ENCODER = ("text.project.", "text.norm.")
-"""Prefixes of the layers that exist once per text encoder. The position of the encoder follows."""
+"""Name prefixes of the layers that exist once per text encoder. The encoder's position follows the prefix."""
 
 
 def keep_text_encoders(network: Backbone, kept: Sequence[int]) -> Backbone:
-    """Return a network that lacks the other text encoders and shares the weights of the original.
+    """Return a network that has only the text encoders to keep, and shares the weights of the original network.
 
-    Its output is that of the original when all tokens of the other encoders are hidden.
+    Its output equals the output of the original network if all tokens of the removed encoders are hidden.
 
     Args:
         network: The network.
@@ -30,7 +30,7 @@ def keep_text_encoders(network: Backbone, kept: Sequence[int]) -> Backbone:
 
 
 def keep_layers(values: Mapping[str, T], kept: Sequence[int]) -> dict[str, T]:
-    """Remove the values of the layers of other text encoders, and renumber the remaining layers."""
+    """Remove the values for layers of removed text encoders, and renumber the remaining layers."""
     renamed = ((_renumbered(name, kept), value) for name, value in values.items())
     return {name: value for name, value in renamed if name is not None}
 

@@ -1,4 +1,4 @@
-"""Compare exported packages with PyTorch, whatever runs the packages."""
+"""Compare exported packages with PyTorch, using any function that runs packages."""
 
 import math
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -21,11 +21,11 @@ from pocketdit.export.common.text_graphs import EMBEDDINGS, ExportedText, text_e
 from pocketdit.mobile.split_einsum import HIDDEN
 
 Runner = Callable[[str, Mapping[str, Tensor]], dict[str, Tensor]]
-"""Runs a package, given its name and its inputs, and returns its outputs by name in fp32."""
+"""Runs a package, given its name and its inputs, and returns its named outputs in fp32."""
 
 
 def require_equal_outputs(comparisons: Iterable[Comparison], tolerance: Tolerance) -> list[Comparison]:
-    """Print each comparison and check that all of them are within the tolerance.
+    """Print each comparison, and check that all outputs are within the tolerance.
 
     Returns:
         The comparisons.
@@ -49,14 +49,14 @@ def compare_packages(
 ) -> Iterator[Comparison]:
     """Run the packages and PyTorch on the same inputs, and yield a comparison of each output.
 
-    The network is compared at each of ``settings.times``, and with and without a LoRA that is kept separate. The
-    transformer's package takes its text from the package of the text projection.
+    The transformer is compared at each time in ``settings.times``. If a LoRA is kept separate, the transformer is
+    compared both with and without the LoRA. Its text inputs are the outputs of the text projection's package.
 
     Args:
-        run: Runs a package.
+        run: Function that runs a package.
         packages: Names of the packages in the bundle.
         subject: The network in the training form, and its decoder.
-        settings: Settings of the export, with the times and the seed of the inputs.
+        settings: Settings of the export, including the times and the seed of the inputs.
         batch: Batch size of the transformer.
     """
     for time in settings.times:
@@ -85,13 +85,13 @@ def compare_packages(
 def compare_texts(
     run: Runner, texts: Sequence[ExportedText | None], subject: Subject, folder: Path
 ) -> Iterator[Comparison]:
-    """Tokenize a prompt as an app does, run the text encoders, and yield a comparison of the embeddings of each.
+    """Tokenize a prompt as an app does, run the text encoders, and yield a comparison of each encoder's embeddings.
 
     Args:
-        run: Runs a package.
+        run: Function that runs a package.
         texts: The text encoders.
-        subject: The exported network. The prompt is the first of its preview prompts that is not empty.
-        folder: The bundle, which contains the files of the tokenizers.
+        subject: The exported network. The prompt is its first preview prompt that is not empty.
+        folder: The bundle, which contains the tokenizers' files.
     """
     prompt = next((prompt for prompt in subject.experiment.sampling.prompts if not is_empty(prompt)), "a")
     for entry, text in zip(text_entries(subject, texts), texts, strict=True):

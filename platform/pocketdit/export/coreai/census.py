@@ -1,8 +1,8 @@
 """Take the census of a Core AI package, based only on its shapes and types.
 
-A composite operation counts as one operation, with the FLOPs of its body and the bytes of its inputs and outputs. What
-its body reads and writes in between is not counted, because a device can replace it with one kernel. Operations that
-depend only on stored values are part of the weights.
+A composite operation counts as one operation, with the FLOPs of its body and the bytes of its inputs and outputs.
+Intermediate tensors within the body are not counted, because a device can replace the composite operation with a single
+kernel. Operations that depend only on stored values are counted as weights.
 """
 
 import math
@@ -75,7 +75,7 @@ def _flops(operation: Operation) -> int:
         case "matmul":
             return 2 * output * shapes[0][-1]
         case "softmax":
-            return 4 * output  # the maximum; the difference with its exponential; the sum; the quotient
+            return 4 * output  # per element: maximum, exponential of the difference, sum, and quotient
         case kind if kind.startswith("reduce_"):
             return math.prod(shapes[0])
         case _:

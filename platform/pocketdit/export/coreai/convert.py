@@ -22,7 +22,7 @@ Precision = Literal["float16", "float32"]
 
 
 def convert(graph: Graph, path: Path, precision: Precision) -> None:
-    """Convert a graph and write the package to ``path``. Its inputs and outputs are float32.
+    """Convert a graph and write the package to ``path``. Floating-point inputs and outputs of the package are float32.
 
     Args:
         graph: Graph to convert.
@@ -30,7 +30,7 @@ def convert(graph: Graph, path: Path, precision: Precision) -> None:
         precision: Precision of weights and arithmetic.
 
     Raises:
-        RunError: Core AI does not support an operation, which the message names, or the disk is full.
+        RunError: Core AI does not support an operation that the graph contains, or the disk is full.
     """
     graph.module.eval()
     try:

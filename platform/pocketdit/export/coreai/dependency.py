@@ -10,7 +10,7 @@ def require_coreai() -> None:
     """Check that Core AI's converter and runtime are installed.
 
     Raises:
-        ConfigError: One of them is not installed.
+        ConfigError: The converter or the runtime is not installed.
     """
     if missing := [name for name in ("coreai", "coreai_torch") if find_spec(name) is None]:
         raise ConfigError(

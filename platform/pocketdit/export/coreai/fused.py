@@ -1,8 +1,8 @@
 """The training form of a network as the transformer of a Core AI bundle.
 
-Its attention and its norms are single operations of PyTorch, which Core AI keeps as composite operations: a graph with
-a name, such as ``scaled_dot_product_attention``, which a device can replace with one kernel. With a module of
-Core AI, RoPE becomes one as well.
+In this form, attention and norms are single PyTorch operations, which Core AI keeps as composite operations. A
+composite operation is a subgraph with a name, such as ``scaled_dot_product_attention``, and a device can replace it
+with a single kernel. RoPE also becomes a composite operation, because Core AI's RoPE module takes its place.
 """
 
 import torch
@@ -19,7 +19,7 @@ COMPOSITES = (ExternalizeSpec(RoPE, "rope", ["scale", "base", "dims", "interleav
 
 
 class ProjectedText(nn.Module):
-    """Takes the place of the text projection for text that is already projected."""
+    """Replaces the text projection in a network that receives projected text."""
 
     def forward(self, text: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Return the tokens and the mask unchanged."""
@@ -30,7 +30,7 @@ class FusedTransformer(nn.Module):
     """A network in the training form, with the inputs of the mobile form.
 
     Args:
-        network: Network of one width, whose weights are used without copying them.
+        network: Network of one width. Its weights are not copied.
     """
 
     def __init__(self, network: ElasticDiT) -> None:

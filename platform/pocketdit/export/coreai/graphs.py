@@ -14,7 +14,7 @@ from pocketdit.mobile.weights import TEXT_PREFIX
 
 
 def coreai_graphs(subject: Subject, settings: CoreAIExport) -> dict[str, Graph]:
-    """Build the graphs of a bundle and return them by package name.
+    """Build the graph of each package in a bundle.
 
     Raises:
         ConfigError: The form of the transformer does not support the settings.

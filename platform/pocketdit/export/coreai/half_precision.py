@@ -1,8 +1,8 @@
 """Convert a torch.export program to float16, except for parts that need float32.
 
-Core AI computes in the types of the program, so the types are decided here. The program's inputs and outputs remain
-float32. coreai-opt has such a pass too, but it first rounds all constants and inputs to float16, including those of
-the parts that stay in float32.
+Core AI computes in the types that the program declares, so this conversion determines the precision of the arithmetic.
+The program's inputs and outputs remain float32. coreai-opt has a similar pass, but that pass first rounds all constants
+and inputs to float16, including constants and inputs of the parts that stay in float32.
 """
 
 import operator
@@ -25,12 +25,12 @@ _MATRIX_PRODUCTS = {
 def convert_to_float16(
     program: ExportedProgram, exact: Collection[int], keep: Callable[[Node], bool] = lambda node: False
 ) -> None:
-    """Change the types of a program in place.
+    """Change the floating-point types of a program in place.
 
     Args:
         program: A program whose floating-point tensors are float32.
         exact: Positions of inputs whose path up to the first matrix product stays in float32.
-        keep: Selects further operations that stay in float32.
+        keep: Function that selects further operations that stay in float32.
     """
     inputs = [node for node in program.graph.nodes if node.op == "placeholder"]
     kinds = {spec.arg.name: spec.kind for spec in program.graph_signature.input_specs}
@@ -78,7 +78,7 @@ def _round_constant(program: ExportedProgram, node: Node) -> None:
 
 
 def _set_type(node: Node, dtype: torch.dtype, casts: dict[tuple[Node, torch.dtype], Node]) -> None:
-    """Compute an operation in ``dtype``, with casts of its inputs."""
+    """Make an operation compute in ``dtype``, and cast its inputs if necessary."""
     if node.target is operator.getitem:
         node.meta["val"] = _value(node.args[0])[node.args[1]]  # type: ignore[arg-type]  # the argument is a node
         return
@@ -100,7 +100,7 @@ def _in_type(value: Any, dtype: torch.dtype) -> Any:
 
 
 def _cast(source: Node, dtype: torch.dtype, casts: dict[tuple[Node, torch.dtype], Node]) -> Node:
-    """Return the value of a node in another type, with one cast per node and type."""
+    """Return a node with the value of ``source`` in another type. Each node is cast to each type only once."""
     if (source, dtype) not in casts:
         last = source
         while last.next.op == "placeholder":
@@ -113,7 +113,7 @@ def _cast(source: Node, dtype: torch.dtype, casts: dict[tuple[Node, torch.dtype]
 
 
 def _restore_outputs(program: ExportedProgram, casts: dict[tuple[Node, torch.dtype], Node]) -> None:
-    """Return all outputs in float32."""
+    """Make the program return all outputs in float32."""
     output = program.graph.output_node()
     (values,) = output.args
     assert isinstance(values, list | tuple)

@@ -1,4 +1,4 @@
-"""The entries of Core AI packages in the manifest."""
+"""The manifest's entries for Core AI packages."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ _MATRIX_PRODUCTS = ("conv", "conv_transpose", "matmul")
 
 
 def package_entry(package: Package, census: Census, settings: CoreAIExport) -> dict[str, Any]:
-    """Return what an app and a reader need to know about a package."""
+    """Return the manifest's entry for a package."""
     matrices = [o for o in census.operations if o.kind in _MATRIX_PRODUCTS and o.weight_bytes]
     weights = sum(8 * o.weight_bytes / o.weight_bits for o in matrices)
     bits = sum(8 * o.weight_bytes for o in matrices)

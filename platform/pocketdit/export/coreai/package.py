@@ -22,10 +22,10 @@ from pocketdit.errors import RunError
 from pocketdit.export.common.native_output import hide_native_output
 
 PROGRAM, HASH = "main.mlirb", "main.hash"
-"""Files of a package: the program with its weights, and the SHA-256 of this file."""
+"""Files of a package. ``PROGRAM`` contains the program and its weights, and ``HASH`` is the SHA-256 of ``PROGRAM``."""
 
 _PREFIXES = ("coreai.", "decomposable.", "broadcasting_")
-# Core ML's names for operations that it also has, so that the censuses of both can be compared.
+# Core ML's names for the operations that both formats have, so that censuses of the two formats can be compared.
 _CORE_ML_NAMES = {"conv2d": "conv", "conv_transpose2d": "conv_transpose", "batch_matmul": "matmul",
                   "divide": "real_div", "slice": "slice_by_index"}  # fmt: skip
 _DTYPES: dict[str, Any] = {"f16": np.float16, "f32": np.float32}
@@ -61,7 +61,7 @@ class TensorType:
 
     @property
     def dtype(self) -> str:
-        """Name of the type in a census, as in Core ML, such as FLOAT16."""
+        """Name of the type in a census, such as FLOAT16. Core ML uses the same names."""
         family = _FAMILIES[self.element.rstrip("0123456789")]
         return family if family == "BOOL" else f"{family}{self.bits}"
 
@@ -72,13 +72,13 @@ class Operation:
 
     Attributes:
         name: Unique name within its graph.
-        kind: Name of the operation, such as conv, or of the composite.
-        inputs: Names of the operations or graph inputs whose values it reads.
-        input_types: Types of these values.
-        outputs: Types of its results.
-        is_constant: Whether it is stored in the package, or computed from stored values only.
-        body: The operations of a composite.
-        handle: The operation in MLIR.
+        kind: Name of the operation, such as conv, or of the composite operation.
+        inputs: Names of the operations or graph inputs whose values this operation reads.
+        input_types: Types of the input values.
+        outputs: Types of the results.
+        is_constant: Whether the result is stored in the package or computed only from stored values.
+        body: The operations of a composite operation.
+        handle: The MLIR operation.
     """
 
     name: str
@@ -122,11 +122,11 @@ class Package:
 
     @cached_property
     def constants(self) -> dict[str, Operation]:
-        """Stored values and lookups of the main graph by name."""
+        """Stored values and palette lookups of the main graph, keyed by name."""
         return {o.name: o for o in self.operations if o.kind in ("constant", "lut_to_dense")}
 
     def read(self, operation: Operation) -> NDArray[Any]:
-        """Return the value of a stored weight in the type of the package. A palettized weight is looked up."""
+        """Return the value of a stored weight in its stored type. A palettized weight is looked up in its palette."""
         if operation.kind == "constant":
             return _read(operation)
         indices, values, _ = (self.constants[name] for name in operation.inputs)
@@ -136,10 +136,10 @@ class Package:
 
 
 def require_intact(path: Path) -> None:
-    """Check that the program of a package is the one that was written, because Apple's reader aborts on damaged files.
+    """Check that the program of a package is undamaged, because Apple's reader aborts the process on damaged files.
 
     Raises:
-        RunError: A file is missing or differs from its hash.
+        RunError: A file is missing, or the program does not match its hash.
     """
     for name in (PROGRAM, HASH):
         if not (path / name).is_file():
@@ -170,7 +170,7 @@ def _operations(graph: Any, graphs: Mapping[str, Any]) -> Iterator[Operation]:
 
 
 def _kind(operation: Any, graphs: Mapping[str, Any]) -> tuple[str, tuple[Operation, ...]]:
-    """Return the name of an operation and, for a call of another graph, the operations of that graph."""
+    """Return the name of an operation and, for a call to another graph, the operations of that graph."""
     kind = str(operation.name)
     for prefix in _PREFIXES:
         kind = kind.removeprefix(prefix)
@@ -189,7 +189,7 @@ def _type(value: Any) -> TensorType:
 
 
 def _read(operation: Operation) -> NDArray[Any]:
-    """Return the value of a constant of floating-point numbers."""
+    """Return the value of a floating-point constant."""
     (declared,) = operation.outputs
     value: NDArray[Any] = _bytes(operation).view(_DTYPES[declared.element])
     return value.reshape(declared.shape)

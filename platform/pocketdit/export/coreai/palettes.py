@@ -12,11 +12,11 @@ from pocketdit.quantization.palette import Palette
 
 
 class Lookup(nn.Module):
-    """A weight that Core AI looks up in a palette. Core AI expects the names of the two buffers.
+    """A weight that Core AI looks up in a palette. Core AI requires the buffer names ``indices`` and ``lut``.
 
     Args:
         palette: Palette of the layer.
-        shape: Shape of the layer's weight, whose number of elements is that of the palette's indices.
+        shape: Shape of the layer's weight, which has one element per index of the palette.
     """
 
     indices: Tensor
@@ -39,7 +39,7 @@ def lookup_weights(module: nn.Module, palettes: Mapping[str, Palette]) -> Iterat
 
     Args:
         module: Module that contains the layers.
-        palettes: Palettes by layer name.
+        palettes: Palette of each quantized layer.
     """
     layers = {module.get_submodule(name): palette for name, palette in palettes.items()}
     for layer, palette in layers.items():

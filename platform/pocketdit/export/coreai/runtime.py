@@ -21,9 +21,9 @@ _DTYPES = {"float32": torch.float32, "int32": torch.int32}
 
 
 class CoreAIModel:
-    """A package that is compiled for this machine. Use it as a context manager, because it needs a thread.
+    """A package that is compiled for this machine. Use it as a context manager, which stops its thread on exit.
 
-    Apple's runtime is asynchronous. Its event loop runs in a thread of its own, so that this class also works in
+    Apple's runtime is asynchronous. Its event loop runs in a separate thread, so that this class also works in
     notebooks, whose main thread already runs an event loop.
 
     Args:
@@ -61,19 +61,19 @@ class CoreAIModel:
 
     @property
     def inputs(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the inputs by name."""
+        """Shape of each input."""
         descriptor = self.function.desc
         return {name: tuple(descriptor.input_descriptor(name).shape) for name in descriptor.input_names}
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Run the package, and return its outputs by name.
+        """Run the package, and return its named outputs.
 
         Raises:
             RunError: The name or shape of an input does not match the package.
         """
         shapes = {name: tuple(value.shape) for name, value in inputs.items()}
-        if shapes != self.inputs:  # the runtime would abort
-            raise RunError(f"{self.path}: the inputs are {self.inputs}, not {shapes}")
+        if shapes != self.inputs:  # the runtime would abort the process
+            raise RunError(f"{self.path}: the package expects inputs with the shapes {self.inputs}, not {shapes}")
         arrays = {
             name: NDArray(
                 value.detach().to(_DTYPES[self.function.desc.input_descriptor(name).dtype]).contiguous().numpy()

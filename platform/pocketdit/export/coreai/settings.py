@@ -21,11 +21,12 @@ class CoreAIExport(BaseExport):
         kind: Name of this target.
         form: Form of the transformer. ``split_einsum`` is the paper's mobile form, as for Core ML; ``fused`` keeps
             attention, RoPE and norms as composite operations of Core AI.
-        batch: Batch size of the transformer. With 2, the predictions with and without text take a single evaluation.
-        blockwise: Whether the blocks of sparse attention are computed in a loop or as one batch, in ``split_einsum``.
-        query_chunk: Number of queries that attend to all keys at a time, in ``split_einsum``; 0 processes all of them
-            at once.
-        budget: Limits for the graph of the transformer.
+        batch: Batch size of the transformer. With 2, a single evaluation predicts both with and without text.
+        blockwise: Whether the blocks of sparse attention are computed in a loop or as one batch. Applies only to
+            ``split_einsum``.
+        query_chunk: Number of queries that attend to all keys at a time; 0 processes all of them at once. Applies only
+            to ``split_einsum``.
+        budget: Limits on the graph of the transformer.
         verify: Whether to run the packages and compare them with PyTorch after the export.
     """
 

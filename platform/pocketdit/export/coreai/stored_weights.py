@@ -21,20 +21,20 @@ _DTYPES: dict[Precision, torch.dtype] = {"float16": torch.float16, "float32": to
 
 
 def require_stored_weights(packages: Iterable[Package], weights: Mapping[str, Tensor], precision: Precision) -> int:
-    """Check that the weight of each layer with a matrix, rounded to ``precision``, is in one of the packages.
+    """Check that each weight matrix of the network, rounded to ``precision``, is stored in one of the packages.
 
     Core AI stores some matrices transposed, and both forms of the transformer add or remove axes of size 1.
 
     Args:
         packages: Packages to search.
-        weights: Weights of the network in the training form by name.
+        weights: State dict of the network in the training form.
         precision: Precision of the packages.
 
     Returns:
         Number of weights that were checked.
 
     Raises:
-        RunError: A weight is in none of the packages. The message names the weight.
+        RunError: None of the packages contains a weight, whose name is part of the message.
     """
     stored = {fingerprint for package in packages for fingerprint in _fingerprints(package)}
     matrices = {name: value for name, value in weights.items() if value.ndim > 1 and name.endswith("weight")}
@@ -45,9 +45,9 @@ def require_stored_weights(packages: Iterable[Package], weights: Mapping[str, Te
 
 
 def _forms(weight: Tensor) -> Iterable[Tensor]:
-    """Yield the matrices with which the forms of the transformer compute a layer.
+    """Yield a layer's weight in each layout that a form of the transformer may use.
 
-    The training form computes convolutions without overlapping windows as matrix products (``backbones/elastic.py``).
+    The training form computes convolutions whose windows do not overlap as matrix products (``backbones/elastic.py``).
     """
     yield weight
     if weight.ndim == 4:
@@ -66,5 +66,5 @@ def _fingerprints(package: Package) -> Iterable[Fingerprint]:
 
 
 def _fingerprint(value: NDArray[Any]) -> Fingerprint:
-    """Return the shape without axes of size 1, and the SHA-256 of the values."""
+    """Return an array's shape without axes of size 1, and the SHA-256 of its values."""
     return value.squeeze().shape, hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()

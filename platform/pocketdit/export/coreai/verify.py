@@ -20,7 +20,7 @@ from pocketdit.export.coreai.stored_weights import require_stored_weights
 def require_equal(
     packages: Mapping[str, Package], subject: Subject, texts: Sequence[ExportedText | None], settings: CoreAIExport
 ) -> list[Comparison]:
-    """Compare the weights and outputs of the packages with those of the network, and print each comparison.
+    """Compare the packages' weights and outputs with the network, and print each comparison.
 
     Returns:
         The comparisons of the outputs.

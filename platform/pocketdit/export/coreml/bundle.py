@@ -19,7 +19,7 @@ from pocketdit.export.coreml.verify import require_equal
 
 
 def open_packages(folder: Path) -> dict[str, Package]:
-    """Open all packages in a bundle and return them by name."""
+    """Open all packages in a bundle, and return them in a dictionary keyed by name."""
     return {path.stem: Package(path) for path in sorted(folder.glob("*.mlpackage"))}
 
 

@@ -45,7 +45,7 @@ def _is_weight(value: TensorType) -> bool:
 
 
 def _stored_bytes(constant: Operation) -> int:
-    """Return the size of a constant in the package. For a palettized weight, this includes indices and palette."""
+    """Return the stored size of a constant. For a palettized weight, this includes the indices and the palette."""
     arguments = [argument for name, values in constant.inputs.items() if name != "shape" for argument in values]
     return sum(argument.type.nbytes for argument in arguments if isinstance(argument, Literal))
 
@@ -70,7 +70,7 @@ def _flops(operation: Operation, types: Mapping[str, TensorType], package: Packa
         case "matmul":
             return 2 * output * shape("x")[-1]
         case "softmax":
-            return 4 * output  # the maximum; the difference with its exponential; the sum; the quotient
+            return 4 * output  # per element: maximum, exponential of the difference, sum, and quotient
         case kind if kind.startswith("reduce_"):
             return math.prod(shape("x"))
         case kind if kind in DATA_MOVEMENT:

@@ -64,7 +64,7 @@ class Fp16Selector:
 
 
 def convert(graph: Graph, path: Path, precision: Precision, target: Target) -> None:
-    """Convert a graph and write the package to ``path``. Its inputs and outputs are float32.
+    """Convert a graph and write the package to ``path``. Floating-point inputs and outputs of the package are float32.
 
     Args:
         graph: Graph to convert.
@@ -73,7 +73,7 @@ def convert(graph: Graph, path: Path, precision: Precision, target: Target) -> N
         target: Minimum deployment target.
 
     Raises:
-        RunError: Core ML does not support an operation, which the message names, or the disk is full.
+        RunError: Core ML does not support an operation that the graph contains, or the disk is full.
     """
     compute_precision: dict[Precision, Any] = {
         "float16": ct.transform.FP16ComputePrecision(op_selector=Fp16Selector(graph.exact)),
@@ -106,7 +106,7 @@ def convert(graph: Graph, path: Path, precision: Precision, target: Target) -> N
             raise
         except Exception as error:  # coremltools raises KeyError, ValueError, NotImplementedError and others
             reason = " ".join(str(error).split())
-            if "FileWriter" in reason or "filesystem error" in reason:  # such messages omit the cause
+            if "FileWriter" in reason or "filesystem error" in reason:  # these messages omit the cause
                 free = shutil.disk_usage(path.parent).free / 1e6
                 raise RunError(f"{path}: cannot be written; the disk has {free:.1f} MB of free space") from error
             raise RunError(f"{path.stem}: cannot be converted to Core ML: {type(error).__name__}: {reason}") from error

@@ -17,9 +17,9 @@ def require_coremltools() -> None:
 
 
 def silence_coremltools() -> None:
-    """Disable coremltools' own log messages up to the level WARNING.
+    """Hide log messages of coremltools up to the level WARNING.
 
-    When coremltools is imported on Linux, it warns about missing libraries. Other loggers keep their warnings, such as
-    those about damaged samples.
+    When coremltools is imported on Linux, it warns about missing libraries. Warnings of other loggers, such as warnings
+    about damaged samples, remain visible.
     """
     logging.getLogger("coremltools").setLevel(logging.ERROR)

@@ -25,12 +25,12 @@ _DTYPES = {"FLOAT16": torch.float16, "FLOAT32": torch.float32, "INT32": torch.in
 
 @torch.no_grad()
 def run(package: Package, inputs: Mapping[str, Tensor], progress: bool = False) -> dict[str, Tensor]:
-    """Run a package and return its outputs by name in fp32. Integers, such as token IDs, remain integers.
+    """Run a package and return its named outputs in fp32. Integer inputs, such as token IDs, remain integers.
 
-    Weights are only read when an operation needs them, and tensors are freed after their last use.
+    Weights are read only when an operation needs them, and tensors are freed after their last use.
 
     Raises:
-        RunError: An operation is not supported, an input is missing, or a shape differs from the declared one.
+        RunError: An operation is not supported, an input is missing, or a tensor does not have its declared shape.
     """
     require_supported(package)
     state = _State(package)
@@ -48,7 +48,7 @@ def require_supported(package: Package) -> None:
     """Check that the interpreter supports all operations of a package.
 
     Raises:
-        RunError: An operation is not supported. The message lists all such kinds of operations.
+        RunError: An operation is not supported. The message lists all unsupported kinds of operations.
     """
     kinds = Counter(o.kind for o in package.operations if o.kind != "const")
     unknown = sorted(kind for kind in kinds if kind not in OPERATIONS and kind != "constexpr_lut_to_dense")
@@ -60,7 +60,7 @@ def require_supported(package: Package) -> None:
 
 
 class _State:
-    """The tensors that later operations need, and how many operations need each of them."""
+    """The tensors that later operations need, with the number of operations that still need each tensor."""
 
     def __init__(self, package: Package) -> None:
         self.package = package
@@ -100,7 +100,7 @@ class _State:
                 self.values.pop(name, None)
 
     def argument(self, argument: Argument) -> Any:
-        """Return the value of an argument: a tensor in fp32 or of integers, or a Python object."""
+        """Return the value of an argument, which is a tensor of fp32 numbers or integers, or a Python object."""
         if isinstance(argument, str):
             if argument in self.values:
                 value = self.values[argument]
@@ -110,7 +110,7 @@ class _State:
 
 
 def read_weight(package: Package, operation: Operation) -> NDArray[Any]:
-    """Read the value of a constant, and expand its palettes."""
+    """Read the value of a constant. If the constant is palettized, its palettes are expanded."""
     if operation.kind == "const":
         literal = operation.inputs["val"][0]
         assert isinstance(literal, Literal)
@@ -127,7 +127,7 @@ def _constant(package: Package, argument: Argument) -> NDArray[Any]:
 
 
 def expand_packed_palette(indices: NDArray[Any], palette: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Compute ``constexpr_lut_to_dense`` as in iOS16, where indices are packed into bytes with the lowest bit first."""
+    """Compute ``constexpr_lut_to_dense`` of iOS16, where indices are packed into bytes with the lowest bit first."""
     bits, size = int(np.log2(len(palette))), math.prod(shape)
     unpacked = np.unpackbits(indices, bitorder="little", count=size * bits).reshape(size, bits)
     entries = (unpacked << np.arange(bits, dtype=np.uint8)).sum(1, dtype=np.uint8)
@@ -136,14 +136,14 @@ def expand_packed_palette(indices: NDArray[Any], palette: NDArray[Any], shape: t
 
 
 def expand_grouped_palettes(indices: NDArray[Any], palettes: NDArray[Any]) -> NDArray[Any]:
-    """Compute ``constexpr_lut_to_dense`` as in iOS18.
+    """Compute ``constexpr_lut_to_dense`` of iOS18, where blocks of a weight can have different palettes.
 
     Args:
-        indices: Indices in the shape of the weight.
+        indices: Palette index of each element of the weight.
         palettes: Palettes (number of groups along each axis of the weight, entries, 1).
 
     Returns:
-        The weight.
+        The weight, in the shape of ``indices``.
     """
     if palettes.shape[-1] != 1:
         raise RunError("palettes that contain vectors cannot be verified")

@@ -1,4 +1,4 @@
-"""The entries of Core ML packages in the manifest."""
+"""The manifest's entries for Core ML packages."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from pocketdit.export.coreml.settings import CoreMLExport
 
 
 def package_entry(package: Package, census: Census, settings: CoreMLExport) -> dict[str, Any]:
-    """Return what an app and a reader need to know about a package."""
+    """Return the manifest's entry for a package."""
     types = {name: declared for operation in package.operations for name, declared in operation.outputs.items()}
     matrices = [o for o in census.operations if o.kind in ("conv", "conv_transpose")]
     weights = sum(8 * o.weight_bytes / o.weight_bits for o in matrices)

@@ -21,6 +21,6 @@ class NativePackage:
         self.model = ct.models.MLModel(str(path), compute_units=ct.ComputeUnit.CPU_AND_NE)
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Run the package and return its outputs by name."""
+        """Run the package and return its named outputs."""
         outputs = self.model.predict({name: value.numpy() for name, value in inputs.items()})
         return {name: torch.from_numpy(value).float() for name, value in outputs.items()}

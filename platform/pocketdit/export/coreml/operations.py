@@ -98,7 +98,8 @@ def slice_by_index(
 def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", constant_val: float = 0.0) -> Tensor:
     """Pad with a constant.
 
-    ``pad`` contains the padding before and after each axis. If it does not cover all axes, it applies to the last ones.
+    ``pad`` contains two numbers per axis, the padding before and after it. If there are fewer pairs than axes, the
+    pairs apply to the last axes.
     """
     if mode != "constant":
         raise NotImplementedError(f"mode={mode} is not supported")
@@ -107,7 +108,7 @@ def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", constant_val: flo
 
 
 def gelu(x: Tensor, mode: str = "EXACT") -> Tensor:
-    """Apply GELU, exactly or in the tanh approximation."""
+    """Apply GELU, either exactly or with the tanh approximation."""
     approximations = {"EXACT": "none", "TANH_APPROXIMATION": "tanh"}
     if mode not in approximations:
         raise NotImplementedError(f"mode={mode} is not supported")
@@ -132,7 +133,7 @@ def rsqrt(x: Tensor, epsilon: float = 1e-12) -> Tensor:
 
 
 def expand_dims(x: Tensor, axes: Sequence[int]) -> Tensor:
-    """Insert axes of size 1. ``axes`` are their indices in the result."""
+    """Insert axes of size 1. ``axes`` contains the indices of the new axes in the result."""
     rank = x.ndim + len(axes)
     for axis in sorted(axis % rank for axis in axes):
         x = x.unsqueeze(axis)
@@ -140,7 +141,7 @@ def expand_dims(x: Tensor, axes: Sequence[int]) -> Tensor:
 
 
 def gather(x: Tensor, indices: Any, axis: int = 0, batch_dims: int = 0, validate_indices: bool = False) -> Tensor:
-    """Look up slices of an axis. The shape of ``indices`` takes the place of the axis."""
+    """Select slices along an axis. In the result, the axes of ``indices`` replace this axis."""
     if batch_dims:
         raise NotImplementedError(f"batch_dims={batch_dims} is not supported")
     places = torch.as_tensor(indices).long()

@@ -73,9 +73,9 @@ class Operation:
 
     Attributes:
         kind: Name of the operation in MIL, such as conv.
-        inputs: Arguments by parameter name. A parameter that takes several tensors has several arguments. A constant
+        inputs: Arguments of each parameter. A parameter that takes several tensors has several arguments. A constant
             only has the parameter ``val``.
-        outputs: Declared types by output name.
+        outputs: Declared type of each output.
     """
 
     kind: str
@@ -124,7 +124,7 @@ class Package:
 
     @cached_property
     def constants(self) -> dict[str, Operation]:
-        """Constants by the names of their outputs."""
+        """Constants, keyed by the names of their outputs."""
         return {operation.name: operation for operation in self.operations if operation.is_constant}
 
     def text(self, argument: Argument) -> str:

@@ -18,12 +18,12 @@ class CoreMLExport(BaseExport):
     Attributes:
         kind: Name of this target.
         target: Minimum deployment target.
-        batch: Batch size of the transformer. With 2, the predictions with and without text take a single evaluation.
+        batch: Batch size of the transformer. With 2, a single evaluation predicts both with and without text.
         blockwise: Whether the blocks of sparse attention are computed in a loop or as one batch.
         query_chunk: Number of queries that attend to all keys at a time; 0 processes all of them at once.
         lora: Whether the LoRA of a fine-tuned run is merged into the weights or kept separate. If it is kept, its
             strength is an input of the transformer, ``lora_scale``.
-        budget: Limits for the graph of the transformer.
+        budget: Limits on the graph of the transformer.
         verify: Whether to compare the packages with PyTorch after the export.
     """
 

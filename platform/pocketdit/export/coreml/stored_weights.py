@@ -23,14 +23,14 @@ def require_stored_weights(packages: Iterable[Package], weights: Mapping[str, Te
 
     Args:
         packages: Packages to search.
-        weights: Weights of the mobile form by name.
+        weights: Named weights of the mobile form.
         precision: Precision of the packages.
 
     Returns:
         Number of weights that were checked.
 
     Raises:
-        RunError: A weight is in none of the packages. The message names the weight.
+        RunError: None of the packages contains a weight, whose name is part of the message.
     """
     stored = {fingerprint for package in packages for fingerprint in _fingerprints(package)}
     matrices = {name: value for name, value in weights.items() if value.ndim == 4 and name.endswith("weight")}

@@ -19,7 +19,7 @@ from pocketdit.mobile.weights import mobile_weights
 def require_equal(
     packages: Mapping[str, Package], subject: Subject, texts: Sequence[ExportedText | None], settings: CoreMLExport
 ) -> list[Comparison]:
-    """Compare the weights and outputs of the packages with those of the network, and print each comparison.
+    """Compare the packages' weights and outputs with the network, and print each comparison.
 
     Returns:
         The comparisons of the outputs.
@@ -41,7 +41,7 @@ def interpret_and_compare(
     """Interpret the packages, and yield a comparison of each output with PyTorch.
 
     Raises:
-        RunError: The interpreter does not support an operation. This is checked before anything is computed.
+        RunError: The interpreter does not support an operation. This is checked before any package is run.
     """
     for package in packages.values():
         interpreter.require_supported(package)

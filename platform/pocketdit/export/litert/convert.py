@@ -31,8 +31,8 @@ class Conversion:
         seconds: Duration of the conversion.
         bytes: Size of the file.
         operations: Number of operations in the graph.
-        outputs: Outputs of PyTorch for the example inputs.
-        comparisons: Comparisons of LiteRT's outputs with those of PyTorch.
+        outputs: PyTorch's outputs for the example inputs.
+        comparisons: Comparison of each LiteRT output with PyTorch's output.
     """
 
     path: Path
@@ -64,13 +64,14 @@ def convert(
 
     Args:
         module: Module that takes keyword arguments and returns a dictionary of tensors.
-        inputs: Example inputs. The signature of the file contains their names and those of the outputs.
+        inputs: Example inputs. Their names and the names of the outputs become part of the file's signature.
         path: Path of the file to write.
         weights: Precision of the weights. The runtime chooses the precision of arithmetic, which is fp32 on this CPU.
-        tolerance: Limits that each output must meet.
+        tolerance: Limits on the difference between each output and PyTorch's output.
 
     Raises:
-        RunError: LiteRT does not support an operation, or an output is outside the tolerance. Nothing is written.
+        RunError: LiteRT does not support an operation, or an output is outside the tolerance. In both cases, no file is
+            written.
         OSError: The disk is full.
     """
     require_litert()
@@ -104,15 +105,15 @@ def require_within(tolerance: Tolerance, comparisons: Iterable[Comparison], path
     for comparison in comparisons:
         if not tolerance.accepts(comparison):
             raise RunError(
-                f"{path.name}: the output of LiteRT differs from that of PyTorch, so nothing was written: "
+                f"{path.name}: LiteRT's output differs from PyTorch's, so nothing was written: "
                 f"{tolerance.describe_violation(comparison)}"
             )
 
 
 def _lower(module: nn.Module, inputs: Mapping[str, Tensor], name: str, weights: WeightPrecision) -> bytes:
-    """Return the content of the file.
+    """Convert the module and return the content of the .tflite file.
 
-    LiteRT's own function for writing the file is not used, because it terminates the process if the disk is full.
+    LiteRT's function for writing the file is not used, because it terminates the process if the disk is full.
     """
     os.environ.setdefault("LITERT_TORCH_SHOW_PROGRESS", "n")
     import litert_torch

@@ -9,7 +9,7 @@ def require_litert() -> None:
     """Check that LiteRT's converter and its runtime are installed.
 
     Raises:
-        ConfigError: One of them is not installed.
+        ConfigError: The converter or the runtime is not installed.
     """
     _require("litert_torch", "pocketdit[litert]")
     require_litert_runtime()

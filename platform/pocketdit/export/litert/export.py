@@ -1,4 +1,4 @@
-"""Export a network to LiteRT, as a folder of .tflite files with their manifest."""
+"""Export a network to LiteRT, as a folder of .tflite files with a manifest."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -74,7 +74,7 @@ def export_litert(settings: LiteRTExport) -> ExportedModel:
 
 
 def graphs_at(subject: Subject, settings: LiteRTExport, time: float) -> dict[str, Graph]:
-    """Build the graphs of the network with example inputs for a time."""
+    """Build the graphs of the network with example inputs at the given time."""
     inputs = example_inputs(subject.network.spec, subject.latent_size, subject.text_lengths, time, settings.seed)
     return build_graphs(subject.network, subject.decoder.module if subject.decoder else None, inputs)
 
@@ -122,7 +122,7 @@ def _compare_others(
 
 
 def package_entry(conversion: Conversion, graph: Graph) -> dict[str, Any]:
-    """Return what an app and a reader need to know about a file."""
+    """Return the manifest's entry for a .tflite file."""
     return {
         "file": conversion.path.name,
         "inputs": {name: tensor_entry(value) for name, value in graph.inputs.items()},

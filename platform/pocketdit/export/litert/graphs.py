@@ -54,7 +54,7 @@ class ProjectText(nn.Module):
 
 
 class _AlreadyProjected(nn.Module):
-    """Takes the place of the text projection in a network whose text is already projected."""
+    """Replaces the text projection in a network that receives projected text."""
 
     def forward(self, text: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         return text
@@ -88,7 +88,7 @@ class Transformer(nn.Module):
             latents: Noisy latents (B, C, h, w).
             time: Time (B,).
             text: Tokens (B, L, width) from ``ProjectText``.
-            text_mask: Their mask (B, L).
+            text_mask: Mask (B, L) of the tokens.
         """
         velocity: Tensor = self.network(latents, time, (text, text_mask > 0.5))
         return velocity
@@ -96,7 +96,7 @@ class Transformer(nn.Module):
 
 @torch.no_grad()
 def build_graphs(network: Backbone, decoder: nn.Module | None, inputs: Mapping[str, Tensor]) -> dict[str, Graph]:
-    """Build the text projection, the transformer and the decoder of a bundle, and return them by package name.
+    """Build the graphs of the text projection, the transformer and the decoder, keyed by package name.
 
     Args:
         network: Network of one width.
@@ -125,12 +125,12 @@ def example_inputs(
     Args:
         spec: Description of the network.
         latent_size: Latent height and width.
-        text_lengths: Number of tokens from each text encoder. The last quarter of them is padding.
+        text_lengths: Number of tokens from each text encoder. The last quarter of the tokens is padding.
         time: Time in [0, 1], which determines the noise level of the latents.
         seed: Seed of all random numbers.
 
     Returns:
-        Inputs by name.
+        The named inputs.
     """
     rng = generator("litert", seed, f"{time:g}")
     inputs = {"latents": noised_latents(spec, 1, latent_size, time, rng), "time": torch.tensor([time])}

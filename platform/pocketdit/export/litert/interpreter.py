@@ -38,16 +38,16 @@ class LiteRTModel:
 
     @property
     def inputs(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the inputs by name."""
+        """Shape of each input."""
         return {name: tuple(map(int, d["shape"])) for name, d in self.signature.get_input_details().items()}
 
     @property
     def operations(self) -> int:
-        """Number of operations in the graph, before a part of it is delegated to XNNPACK."""
+        """Number of operations in the graph before some of them are delegated to XNNPACK."""
         return sum(operation["op_name"] != "DELEGATE" for operation in self.interpreter._get_ops_details())
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Run one pass and return the outputs by name.
+        """Run one pass and return the named outputs.
 
         Raises:
             ValueError: The name or shape of an input does not match the signature.

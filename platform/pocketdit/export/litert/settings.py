@@ -37,7 +37,7 @@ class LiteRTRuntime:
 class LiteRTExport(BaseExport):
     """Export of one width of a network as .tflite files.
 
-    ``precision`` only applies to the weights. With float16, the files are half as large. The runtime chooses the
+    ``precision`` applies only to the weights. With float16, the files are half as large. The runtime chooses the
     precision of arithmetic.
 
     Attributes:

@@ -1,6 +1,6 @@
 import Foundation
 
-/// Byte-pair encoding with a `tokenizer.json` of the library tokenizers: of WordLlama (word pieces) or of CLIP.
+/// Byte-pair encoding with a `tokenizer.json` file of the tokenizers library, for WordLlama (word pieces) or CLIP.
 public struct BytePairs {
     private let vocabulary: [String: Int32]
     private let ranks: [String: Int]
@@ -16,7 +16,7 @@ public struct BytePairs {
         ranks = Dictionary(pairs.enumerated().map { ($1, $0) }, uniquingKeysWith: { first, _ in first })
     }
 
-    /// Merges the neighboring symbols with the lowest rank until no pair has a rank.
+    /// Repeatedly merges the neighboring pair of symbols with the lowest rank, until no pair has a rank.
     private func merged(_ start: [String]) -> [String] {
         var symbols = start
         while symbols.count > 1 {
@@ -65,7 +65,7 @@ public struct BytePairs {
         return digits.count == 1 ? "0" + digits : digits
     }
 
-    /// The printable character that stands for a byte in the vocabulary of GPT-2 and CLIP.
+    /// Returns the printable character that represents a byte in the vocabularies of GPT-2 and CLIP.
     private func byteSymbol(_ byte: UInt8) -> String {
         let printable: [ClosedRange<Int>] = [33...126, 161...172, 174...255]
         let value = Int(byte)

@@ -1,8 +1,8 @@
 import Foundation
 
-/// Executes the packages of a bundle. An app implements it with Core AI or Core ML.
+/// Executes the packages of a bundle. An app implements this protocol with Core AI or Core ML.
 public protocol PackageRunner {
-    /// Executes a package, given its name in the manifest, and returns its outputs.
+    /// Executes the package with the given name in the manifest, and returns its outputs.
     func run(_ package: String, _ inputs: [String: Tensor]) async throws -> [String: Tensor]
 }
 
@@ -23,7 +23,7 @@ public func drawLatents(
         throw BundleError.missing("transformer")
     }
     let batch = declared[0], shape = [1] + declared.dropFirst()
-    // Each group of rows takes one evaluation. A group that is smaller than the batch is filled with its last row.
+    // Each group of rows requires one evaluation. A group that is smaller than the batch is padded with its last row.
     var groups: [(rows: Int, text: [String: Tensor])] = []
     for first in stride(from: 0, to: rows.count, by: batch) {
         let group = Array(rows[first..<min(first + batch, rows.count)])
@@ -46,7 +46,7 @@ public func drawLatents(
     return Tensor(Array(shape), latents)
 }
 
-/// Draws an image as bytes (3, height, width) of red, green and blue.
+/// Draws an image, and returns its red, green and blue values as bytes (3, height, width).
 public func draw(
     prompt: String, seed: UInt64, bundle: URL, manifest: Manifest, runner: some PackageRunner
 ) async throws -> [UInt8] {
@@ -60,7 +60,7 @@ func output(_ name: String, _ outputs: [String: Tensor]) throws -> Tensor {
     return tensor
 }
 
-/// The same text with all tokens hidden, which means no text.
+/// Returns the text inputs with all tokens hidden, as for an empty prompt.
 func hidden(_ text: [String: Tensor]) -> [String: Tensor] {
     Dictionary(uniqueKeysWithValues: text.map { name, tensor in
         let isMask = name.hasPrefix("mask")
@@ -68,7 +68,7 @@ func hidden(_ text: [String: Tensor]) -> [String: Tensor] {
     })
 }
 
-/// Stacks rows of batch 1 to a batch, repeating the last row.
+/// Stacks rows of batch size 1 into a batch of size `batch`. The last row is repeated to fill the batch.
 func stacked(_ rows: [[String: Tensor]], _ batch: Int) -> [String: Tensor] {
     let repeated = rows + Array(repeating: rows[rows.count - 1], count: batch - rows.count)
     return rows[0].mapValues { $0 }.reduce(into: [:]) { result, entry in

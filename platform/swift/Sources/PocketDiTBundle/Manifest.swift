@@ -1,6 +1,6 @@
 import Foundation
 
-/// What an app reads from `manifest.json` (platform/pocketdit/export/app/manifest.schema.json).
+/// The parts of `manifest.json` that an app reads (platform/pocketdit/export/app/manifest.schema.json).
 public struct Manifest: Decodable {
     public struct Image: Decodable {
         public let height, width: Int
@@ -58,7 +58,7 @@ public struct Manifest: Decodable {
     public let noise: Noise
     public let text: Text
 
-    /// Reads the manifest of a bundle. Throws an error for a format or a noise generator that this code does not know.
+    /// Reads the manifest of a bundle. Throws an error if the format or the noise generator is unknown.
     public init(bundle: URL) throws {
         struct Version: Decodable {
             let format: Int

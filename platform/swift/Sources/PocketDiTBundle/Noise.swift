@@ -1,11 +1,11 @@
-/// Gaussian noise that is the same on every machine, bit by bit (platform/pocketdit/diffusion/portable_noise.py).
+/// Gaussian noise that is bit-identical on every machine (platform/pocketdit/diffusion/portable_noise.py).
 ///
-/// Every operation is an integer operation of 32 bits or a float32 operation that IEEE 754 rounds. Swift does not fuse
-/// products with sums unless it is told to.
+/// The algorithm consists of 32-bit integer operations and of float32 operations whose rounding IEEE 754 specifies.
+/// Swift does not fuse products with sums unless the code requests it.
 public enum PortableNoise {
     public static let name = "threefry2x32-20/box-muller-f32"
 
-    /// The words of a pair: the counter (pair, 0), encrypted by 20 rounds of Threefry-2x32 with the seed as its key.
+    /// Returns the words of a pair: the counter (pair, 0), encrypted with 20 rounds of Threefry-2x32 keyed by the seed.
     public static func words(seed: UInt64, pair: UInt32) -> (UInt32, UInt32) {
         let low = UInt32(truncatingIfNeeded: seed), high = UInt32(truncatingIfNeeded: seed >> 32)
         let keys = [low, high, low ^ high ^ 0x1BD1_1BDA]
@@ -23,7 +23,7 @@ public enum PortableNoise {
         return (x, y)
     }
 
-    /// Noise with `count` elements in the order (channel, row, column).
+    /// Returns noise with `count` elements in the order (channel, row, column).
     public static func noise(seed: UInt64, count: Int) -> [Float] {
         var noise: [Float] = []
         noise.reserveCapacity(count + 1)

@@ -1,6 +1,6 @@
 import Foundation
 
-/// The samplers of platform/pocketdit/diffusion/samplers.py. Times decrease from 1 (noise) to 0 (image).
+/// Runs a sampler of platform/pocketdit/diffusion/samplers.py. Times decrease from 1 (noise) to 0 (image).
 public func sample(
     _ sampler: String, noise: [Float], times: [Double], velocity: ([Float], Double) async throws -> [Float]
 ) async throws -> [Float] {

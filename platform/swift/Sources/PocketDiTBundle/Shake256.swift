@@ -1,4 +1,4 @@
-/// SHAKE-256 of FIPS 202, with which the stand-ins for text encoders hash words.
+/// Computes SHAKE-256 (FIPS 202), which the stand-ins for text encoders use to hash words.
 public func shake256(_ message: [UInt8], count: Int) -> [UInt8] {
     let rate = 136
     var state = [UInt64](repeating: 0, count: 25)
@@ -22,7 +22,7 @@ public func shake256(_ message: [UInt8], count: Int) -> [UInt8] {
 }
 
 private func permute(_ a: inout [UInt64]) {
-    var register: UInt8 = 1  // the linear feedback shift register that yields the round constants
+    var register: UInt8 = 1  // the linear-feedback shift register that generates the round constants
     for _ in 0..<24 {
         var c = [UInt64](repeating: 0, count: 5)
         for x in 0..<5 { c[x] = a[x] ^ a[x + 5] ^ a[x + 10] ^ a[x + 15] ^ a[x + 20] }

@@ -1,10 +1,10 @@
 import Foundation
 
-/// The inputs and outputs of packages. Elements are in the order of the last axis first.
+/// An input or output of a package. Elements are in row-major order: the last axis varies fastest.
 public struct Tensor {
     public var shape: [Int]
     public var floats: [Float]
-    /// Token IDs. If they are not empty, the tensor has the type int32 and no floats.
+    /// Token IDs. If this array is not empty, the tensor has the type int32, and `floats` is empty.
     public var ids: [Int32]
 
     public init(_ shape: [Int], _ floats: [Float]) {
@@ -83,7 +83,7 @@ private func isWordCharacter(_ scalar: Unicode.Scalar) -> Bool {
     }
 }
 
-/// The signs of a string: +1 for each bit of its SHAKE-256 hash that is 1, and -1 for the others.
+/// Returns a vector of signs for a string: +1 for each bit of its SHAKE-256 hash that is 1, and -1 for all other bits.
 func signs(_ text: String, _ width: Int) -> [Float] {
     let bytes = shake256(Array(text.utf8), count: (width + 7) / 8)
     return (0..<width).map { bytes[$0 / 8] >> UInt8(7 - $0 % 8) & 1 == 1 ? 1 : -1 }
@@ -93,7 +93,8 @@ func hashedWords(_ words: [String], _ width: Int) -> [[Float]] {
     words.map { signs($0, width) }
 }
 
-/// Adds the vectors of all sequences of one, two and three words that contain the word, with a fixed share for each.
+/// Returns a vector for each word: the weighted sum of the sign vectors of all phrases of one, two or three words that
+/// contain the word. The squared weights of all phrases of the same length add up to a fixed share.
 func hashedPhrases(_ words: [String], _ width: Int) -> [[Float]] {
     words.indices.map { at in
         var vector = [Float](repeating: 0, count: width)

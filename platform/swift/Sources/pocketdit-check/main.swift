@@ -1,8 +1,8 @@
-// Prints what the package computes for a bundle as JSON, which tests compare with Python:
+// Prints the results of the Swift package for a bundle as JSON, so that tests can compare the results with Python:
 //
 //     pocketdit-check BUNDLE SEED PROMPT
 //
-// The packages are not executed. Each of their outputs is a simple function of the inputs.
+// The bundle's packages are not executed. Instead, each output is a simple function of the inputs.
 import Foundation
 import PocketDiTBundle
 
