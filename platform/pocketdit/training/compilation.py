@@ -10,12 +10,13 @@ from pocketdit.errors import ConfigError
 def require_compilable(training: Training) -> None:
     """Raise ``ConfigError`` if the blocks would be compiled for a CPU.
 
-    On a CPU, torch cannot compile blocks for text of varying length. With a separate graph for every length, each width
-    and length would take minutes to compile.
+    On a CPU, torch cannot compile a block once for all text lengths. It would need a separate graph for each width and
+    length, and each graph would take minutes to compile.
     """
     if training.compile and (training.accelerator == "cpu" or not torch.accelerator.is_available()):
         raise ConfigError(
-            "training.compile requires a GPU; on a CPU, compiling takes longer than it saves; set it to false"
+            "training.compile requires a GPU, because compiling for a CPU takes longer than it saves; "
+            "set training.compile to false"
         )
 
 

@@ -1,4 +1,4 @@
-"""Cost estimates of training steps: what a step computes, and the FLOPs, bytes, memory and time that this takes."""
+"""Describes what a training step computes, and counts or times what it costs: kernels, memory and seconds."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,15 +27,16 @@ class Pass:
     """A pass of a batch through a network.
 
     Attributes:
-        label: Name in tables, for example "0.5x" or "teacher".
+        label: Name shown in tables, for example "0.5x" or "teacher".
         forward: Function that runs the forward pass, and returns the loss if the network is trained.
-        network: The network, which FSDP2 gathers for the pass.
-        parameters: Number of parameters to display. At a narrower width, these are fewer than those of the network.
+        network: The network. If it is sharded, FSDP2 gathers its weights for the pass.
+        parameters: Number of parameters to display. For a pass at a narrower width, it is smaller than the network's.
         per_batch: How often the pass runs per batch, on average over many batches.
         trained: Whether a backward pass follows.
-        held: Bytes of gradients that the step holds during the pass, from earlier passes.
+        held: Bytes of gradients from earlier passes that stay in memory during this pass.
         sharded: Whether FSDP2 shards the network.
-        encoder: What the network encodes in every step unless the data set stores the results; None for other networks.
+        encoder: What the network encodes in every step, unless the data set already contains the results. None if the
+            network is not an encoder.
     """
 
     label: str
@@ -56,14 +57,14 @@ class StageCost:
     Attributes:
         image_size: Side length of the training images in pixels.
         batch: Number of samples per process in a batch.
-        positions: Number of tokens or pixels of a sample that run through the networks.
+        positions: Number of tokens or pixels per sample that the networks process.
         passes: Function that builds the passes of a batch on a device, with freshly initialized networks.
         update: Function that builds the weight update on a device.
-        memory: Bytes of the trained weights, their EMA, the optimizer state, and the teacher, by purpose. FSDP2 shards
-            them across processes.
-        gradients: Bytes of gradients before the update. FSDP2 shards them.
-        replicated: Bytes that every process keeps in memory, by purpose.
-        not_counted: Parts of the run that are not counted, for display.
+        memory: Size in bytes of each part that FSDP2 shards across processes: the trained weights, their EMA, the
+            optimizer state, and the teacher.
+        gradients: Size of the gradients in bytes, just before the update. FSDP2 shards them.
+        replicated: Size in bytes of each part of which every process keeps a complete copy.
+        not_counted: Parts of the run that the estimate does not include, for display.
     """
 
     image_size: int
@@ -79,7 +80,7 @@ class StageCost:
     def rough_flops(self) -> float:
         """Estimate the order of magnitude of a batch's FLOPs without counting operations.
 
-        A forward pass needs 2 per parameter and position, and a pass that is trained needs 6.
+        A forward pass needs 2 FLOPs per parameter and position. Forward and backward passes together need 6.
         """
         steps = self.passes(torch.device("meta"))
         passes = sum(step.per_batch * step.parameters * (3 if step.trained else 1) for step in steps)
@@ -88,7 +89,7 @@ class StageCost:
 
 @dataclass(frozen=True)
 class PassCount:
-    """The cost of a pass, which is counted while the pass runs.
+    """The cost of a pass, as counted while the pass ran.
 
     Attributes:
         forward: Kernels that the forward pass launches.
@@ -106,21 +107,22 @@ class PassCount:
 
     @property
     def flops(self) -> int:
-        """FLOPs of both passes."""
+        """FLOPs of the forward and the backward pass together."""
         return total_flops(self.forward) + total_flops(self.backward)
 
 
 def run_backward(loss: Tensor) -> None:
     """Run a backward pass inside the active dispatch modes.
 
-    ``torch.autograd.backward`` would leave ``LikeGpu``, so that gradient checkpointing would launch different kernels.
+    ``torch.autograd.backward`` would run with ``LikeGpu`` disabled, so gradient checkpointing would launch different
+    kernels.
     """
     options = {"allow_unreachable": True, "accumulate_grad": True}
     _engine_run_backward((loss,), (torch.ones_like(loss),), False, False, (), **options)
 
 
 def run_pass(step: Pass) -> None:
-    """Run a pass, and drop its gradients."""
+    """Run a pass and discard its gradients."""
     if step.trained:
         loss = step.forward()
         assert isinstance(loss, Tensor)
@@ -132,7 +134,7 @@ def run_pass(step: Pass) -> None:
 
 
 def count_pass(step: Pass) -> PassCount:
-    """Run a pass once and count it. On the meta device, its forward pass must run inside ``LikeGpu``."""
+    """Run a pass once and count its cost. On the meta device, call this function inside ``LikeGpu``."""
     counter = KernelCounter()
     parameters = [parameter for parameter in step.network.parameters() if parameter.requires_grad]
     register = nn.Parameter.register_post_accumulate_grad_hook
@@ -151,7 +153,7 @@ def count_pass(step: Pass) -> PassCount:
 
 
 def precision_context(device: torch.device, bf16: bool) -> LikeGpu | torch.autocast:
-    """Return the context in which a training step runs on a device. The meta device stands for a GPU."""
+    """Return the context in which a training step runs on a device. The meta device represents a GPU."""
     return LikeGpu(bf16) if device.type == "meta" else torch.autocast(device.type, torch.bfloat16, enabled=bf16)
 
 
@@ -182,7 +184,7 @@ def network_inputs(
         batch: Batch size B.
         sides: Latent height and width.
         device: Device of the tensors.
-        tokens: Number of tokens per text encoder. Defaults to CLIP's 77 for each.
+        tokens: Number of tokens of each text encoder. Defaults to 77 for each, as for CLIP.
 
     Returns:
         Latents (B, C, h, w), times (B,), and one ``TextTokens`` per text encoder.
@@ -195,7 +197,7 @@ def network_inputs(
 
 
 def optimizer_bytes(optimizer: Component, parameters: Sequence[tuple[str, nn.Parameter]]) -> int:
-    """Return the size of the optimizer state in bytes. It is created by one optimizer step on the meta device."""
+    """Return the size in bytes of the optimizer state, which one optimizer step on the meta device creates."""
     built = build_optimizer(optimizer, list(parameters))
     for _, parameter in parameters:
         parameter.grad = torch.empty_like(parameter)

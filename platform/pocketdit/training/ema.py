@@ -14,7 +14,7 @@ def ema_copy(network: NetworkT) -> NetworkT:
     """Return a frozen copy of ``network`` for its EMA weights.
 
     A stage registers the copy as an ordinary submodule, so checkpoints include it. Weights that are not trained, such
-    as the base of a LoRA, are shared with ``network``.
+    as the base weights of a LoRA, are shared with ``network``.
     """
     shared = {id(parameter): parameter for parameter in network.parameters() if not parameter.requires_grad}
     return copy.deepcopy(network, shared).requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Figures from GPU data sheets, and the fractions of them that kernels reach, for predictions without a GPU."""
+"""Data-sheet figures of GPUs, and the fractions of them that kernels reach, for predicting step times without a GPU."""
 
 from dataclasses import dataclass
 
@@ -13,17 +13,17 @@ LAUNCH = 6e-6
 
 @dataclass(frozen=True)
 class Gpu:
-    """The figures of a GPU in a node of eight.
+    """Performance figures of a GPU in a node with eight GPUs.
 
     Attributes:
-        name: Name in tables, which is part of the name that torch reports.
-        peak: Dense bf16 FLOP/s with fp32 accumulation.
-        bandwidth: Bandwidth of the memory in bytes/s.
-        memory: Size of the memory in bytes.
+        name: Name shown in tables. The name that torch reports contains it.
+        peak: Peak dense bf16 FLOP/s with fp32 accumulation.
+        bandwidth: Memory bandwidth in bytes/s.
+        memory: Memory size in bytes.
         link: Bandwidth to the other GPUs of the node in bytes/s, in each direction.
         network: Bandwidth to other nodes per GPU in bytes/s, in each direction.
-        products: Fraction of the peak that matrix products reach.
-        attention: Fraction of the peak that PyTorch's FlashAttention reaches.
+        products: Fraction of ``peak`` that matrix products reach.
+        attention: Fraction of ``peak`` that PyTorch's FlashAttention reaches.
     """
 
     name: str
@@ -41,12 +41,13 @@ class Gpu:
 # peak, bandwidth, memory, link
 #            NVIDIA's data sheets (H100 SXM, H200 SXM, A100 80GB SXM) and, for the RTX 4090, the white paper of the Ada
 #            architecture. The link is NVLink or, for the RTX 4090, PCIe 4.0 x16.
-# network    400 and 200 Gbit/s per GPU in NVIDIA's DGX H100, H200 and A100. For the RTX 4090, we assume a network card
-#            of 100 Gbit/s per node.
+# network    400 Gbit/s per GPU in NVIDIA's DGX H100 and H200, and 200 Gbit/s in the DGX A100. For the RTX 4090, we
+#            assume one network card of 100 Gbit/s per node.
 # products   The largest fraction measured for any shape (S. Bekman, "Machine Learning Engineering", maximum achievable
 #            matmul FLOPS): 80.3% (H100), 86.9% (A100). We assume the H100's figure for the other two.
 # attention  FlashAttention-2 reaches 35% on an H100 (arXiv 2407.08608) and 50 to 73% on an A100 (arXiv 2307.08691). We
-#            assume the lower figures, because heads of 32 channels are slower than those of 64 or 128 measured there.
+#            assume the lower figures, because our heads of 32 channels are slower than the heads of 64 or 128 channels
+#            that these papers measured.
 GPUS = (
     Gpu("H100", 989e12, 3.35e12, 80e9, 450e9, 50e9, 0.80, 0.35),
     Gpu("H200", 989e12, 4.8e12, 141e9, 450e9, 50e9, 0.80, 0.35),

@@ -1,4 +1,4 @@
-"""Scale and add two gradients that are computed separately (paper Sec. 3.2, "adaptive scaling")."""
+"""Scales and adds two gradients that are computed separately (paper Sec. 3.2, "adaptive scaling")."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ Gradients = list[Tensor | None]
 
 
 def swap(parameters: Sequence[nn.Parameter], gradients: Gradients) -> Gradients:
-    """Replace the gradients of the parameters, with None if ``gradients`` is empty, and return the previous ones."""
+    """Replace the gradients of the parameters and return the previous ones. An empty list removes the gradients."""
     previous = [parameter.grad for parameter in parameters]
     for parameter, gradient in zip(parameters, gradients or [None] * len(parameters), strict=True):
         parameter.grad = gradient
@@ -32,7 +32,7 @@ def balance(parameters: Sequence[nn.Parameter], full: Gradients) -> Tensor:
     """Scale the sub-network's gradient to the norm of the full network's gradient on the weights they share.
 
     Args:
-        parameters: The parameters, whose ``grad`` is the sub-network's gradient. It is scaled in place.
+        parameters: Parameters whose ``grad`` is the sub-network's gradient, which is scaled in place.
         full: The full network's gradient.
 
     Returns:

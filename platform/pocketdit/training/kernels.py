@@ -1,4 +1,4 @@
-"""Count the kernels that a computation launches: their FLOPs, their memory traffic, and the memory that they allocate.
+"""Counts the kernels that a computation launches: their FLOPs, their memory traffic, and the memory they allocate.
 
 On the meta device, tensors have shapes but no storage, so a computation of any size can be counted on any machine. The
 meta device supports neither autocast nor fused attention, so ``LikeGpu`` imitates what a GPU would do.
@@ -20,7 +20,7 @@ from typing_extensions import override
 KernelKind = Literal["product", "attention", "other"]
 
 aten = torch.ops.aten
-# Torch's formulas, and formulas for the attention kernels for CPUs, which torch lacks.
+# Torch's FLOP formulas, and formulas for the CPU's attention kernels, for which torch has none.
 FLOPS = flop_registry | {
     aten._scaled_dot_product_flash_attention_for_cpu: flop_registry[aten._scaled_dot_product_flash_attention],
     aten._scaled_dot_product_flash_attention_for_cpu_backward: flop_registry[
@@ -33,10 +33,10 @@ class Kernel(NamedTuple):
     """A kernel launch.
 
     Attributes:
-        kind: "product" is a matrix product or a convolution, "attention" is fused attention, and "other" stands for
-            elementwise operations, norms, reductions, and copies.
+        kind: "product" is a matrix product or a convolution, "attention" is fused attention, and "other" is any other
+            kernel, such as an elementwise operation, a norm, a reduction, or a copy.
         flops: FLOPs of products and attention. The arithmetic of other kernels is not counted.
-        bytes: Bytes that the kernel reads and writes if nothing stays in a cache between kernels.
+        bytes: Bytes that the kernel reads and writes, assuming that no data stay in a cache between kernels.
     """
 
     kind: KernelKind
@@ -64,9 +64,9 @@ class KernelCounter(TorchDispatchMode):
     Attributes:
         kernels: The kernels launched so far.
         live: Bytes of the tensors that were created inside the context and still exist.
-        gradients: Bytes of those tensors that are gradients of parameters, as added up by ``count_gradient``.
-        peak: Maximum of ``live``.
-        working_peak: Maximum of ``live`` without ``gradients``.
+        gradients: Bytes of parameter gradients, as counted by ``count_gradient``. They are included in ``live``.
+        peak: Maximum of ``live`` so far.
+        working_peak: Maximum of ``live`` without ``gradients`` so far.
     """
 
     def __init__(self) -> None:
@@ -124,24 +124,24 @@ def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
 
 
 def id_of_storage(value: Tensor) -> int:
-    """Return a number that tensors with the same storage share."""
+    """Return an ID that is the same for all tensors with the same storage."""
     return int(value.untyped_storage()._cdata)
 
 
 def stored_bytes(value: Tensor) -> int:
-    """Return the size of a tensor in memory in bytes. An expanded tensor has more elements than its storage."""
+    """Return how many bytes a tensor takes in memory. For an expanded tensor, this is the size of its storage."""
     return min(value.nbytes, value.untyped_storage().nbytes())
 
 
 def kernel_kind(name: str, flops: int) -> KernelKind:
-    """Return the kind of an operation, given its name without the namespace."""
+    """Return the kernel kind of an operation, given its name without the namespace, and its FLOPs."""
     if "attention" in name:
         return "attention"
     return "product" if flops else "other"
 
 
-# The functions of this project's networks that CUDA's autocast runs in bf16 or in fp32 (PyTorch's documentation,
-# "CUDA Op-Specific Behavior"). All other functions run in the dtypes of their arguments.
+# The functions used in this project's networks that autocast runs in bf16 or in fp32 on CUDA devices (see "CUDA
+# Op-Specific Behavior" in PyTorch's documentation). All other functions run in the dtypes of their arguments.
 BF16_FUNCTIONS: frozenset[Callable[..., Any]] = frozenset(
     {F.linear, F.conv2d, F.conv_transpose2d, F.conv3d, torch.matmul, torch.bmm, F.scaled_dot_product_attention}
 )
@@ -152,7 +152,7 @@ ONE_DTYPE_FUNCTIONS: frozenset[Callable[..., Any]] = frozenset({torch.lerp, Tens
 
 
 class LikeGpu(TorchFunctionMode):
-    """Makes computations on the meta device launch the kernels of a GPU: fused attention and, optionally, autocast.
+    """Makes computations on the meta device launch the same kernels as on a GPU, with fused attention and autocast.
 
     Args:
         autocast: Whether to imitate ``torch.autocast("cuda", torch.bfloat16)``.
@@ -182,12 +182,12 @@ class LikeGpu(TorchFunctionMode):
         if func in BF16_FUNCTIONS:
             return torch.bfloat16
         if func in ONE_DTYPE_FUNCTIONS:
-            return args[0].dtype  # type: ignore[no-any-return]  # it is a tensor
+            return args[0].dtype  # type: ignore[no-any-return]  # the first argument is a tensor
         return torch.float32 if func in FP32_FUNCTIONS else None
 
 
 def cast(value: Any, dtype: torch.dtype) -> Any:
-    """Convert a floating-point tensor, and return anything else unchanged."""
+    """Convert a floating-point tensor to a dtype, and return any other value unchanged."""
     return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
@@ -203,7 +203,7 @@ def fused_attention(
 ) -> Tensor:
     """Launch the kernel that PyTorch would select on a GPU: FlashAttention, or the efficient kernel if there is a mask.
 
-    The arguments are those of ``scaled_dot_product_attention``.
+    The arguments are the same as for ``scaled_dot_product_attention``.
     """
     if enable_gqa:
         key, value = (part.repeat_interleave(query.shape[1] // part.shape[1], 1) for part in (key, value))

@@ -1,7 +1,7 @@
-"""Forms of attention that are chosen by measurement during training, once for every kind of computation.
+"""Chooses the fastest form of attention by measurement during training, once for every workload.
 
-The choices belong to the run. All its processes share them, and its checkpoints store them, so that a resumed run
-computes exactly what it computed before.
+All processes of a run share the choices, and its checkpoints store them, so that a resumed run repeats exactly the same
+computations.
 """
 
 import json
@@ -16,18 +16,18 @@ from pocketdit.backbones.forms import ChoiceT, DtypeForm, Workload
 
 
 class Store(Protocol):
-    """The methods of a ``torch.distributed.Store`` by which processes share a choice."""
+    """The methods of ``torch.distributed.Store`` with which processes share a choice."""
 
     def add(self, key: str, amount: int, /) -> int:
         """Add to a counter that all processes share, and return its new value."""
         ...
 
     def set(self, key: str, value: str, /) -> None:
-        """Set a value."""
+        """Set the value of a key."""
         ...
 
     def get(self, key: str, /) -> bytes:
-        """Wait until a value is set, and return it."""
+        """Wait until the value of a key is set, and return it."""
         ...
 
 
@@ -41,7 +41,7 @@ def process_store() -> Store | None:
 
 
 def workload_name(workload: Workload) -> str:
-    """Return a string that is the same for workloads whose forms take equally long."""
+    """Return a description of a workload. Workloads with the same description have equally fast forms."""
     dtype = str(workload.dtype).removeprefix("torch.")
     gradient = "with gradient" if workload.gradient else "without gradient"
     heads = f"{workload.heads}/{workload.groups} heads of {workload.channels}"
@@ -53,7 +53,7 @@ def workload_name(workload: Workload) -> str:
 
 
 def shared_choice(store: Store, name: str, measure: Callable[[], str]) -> str:
-    """Return the choice of the first process that needs it. Other processes wait for this choice."""
+    """Let the first process that calls this function measure the forms, and return its choice in every process."""
     if store.add(f"attention_forms/{name}/processes", 1) == 1:
         form = measure()
         store.set(f"attention_forms/{store.add('attention_forms', 1)}", json.dumps([name, form]))
@@ -68,24 +68,24 @@ def shared_choices(store: Store) -> dict[str, str]:
 
 
 class MeasuredForms:
-    """Chooses the fastest form of a workload at its first use, and the same form from then on.
+    """Measures the forms of a workload when it first occurs, and chooses the fastest one from then on.
 
     The dtype of attention is not chosen by speed, because it changes the results.
 
     Attributes:
-        chosen: The name of the chosen form, by workload.
+        chosen: Mapping from each workload's name to the name of the chosen form.
     """
 
     def __init__(self) -> None:
         self.chosen: dict[str, str] = {}
 
     def __call__(self, workload: Workload, forms: Sequence[ChoiceT]) -> ChoiceT:
-        """Return one of the forms, which are timed if this workload is new."""
+        """Return the chosen form. The forms are timed first if this workload is new."""
         if len(forms) == 1 or set(forms) & set(get_args(DtypeForm)):
             return forms[0]
         by_name: Mapping[str, ChoiceT] = {form: form for form in forms}
         name = workload_name(workload)
-        # A resumed run may lack a form, if it now runs on another device.
+        # If the run was resumed on another device, the form that was chosen earlier may not be available.
         if self.chosen.get(name) not in by_name:
             store = process_store()
             measure = partial(fastest_form, workload, forms)

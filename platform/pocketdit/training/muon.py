@@ -1,7 +1,7 @@
-"""Muon for the matrices of transformer blocks or the kernels of convolutions, and AdamW for everything else.
+"""Muon for the matrices of transformer blocks or for convolution kernels, and AdamW for everything else.
 
-Muon (Jordan et al. 2024) replaces the momentum of a matrix with the nearest matrix whose singular values are all equal,
-so the update has the same size in every direction.
+Muon (Jordan et al. 2024) replaces the momentum of a weight matrix with the nearest matrix whose singular values are all
+equal, so the update has the same size in every direction.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -16,10 +16,10 @@ from pocketdit.config.component import Component
 from pocketdit.config.importing import import_class
 from pocketdit.training.precision import has_bf16_units
 
-# The composition of the four odd polynomials a x + b x^3 + c x^5 that deviates least from 1 on [0.003, 1]. By the
-# theorem of "The Polar Express" (Amsel et al. 2025), each is the best polynomial for the range that the previous one
-# leaves. Their mean distance to the polar factor of random matrices is 0.323, against 0.313 for five iterations with
-# the coefficients of Jordan et al.
+# The four odd polynomials a x + b x^3 + c x^5 whose composition deviates least from 1 on [0.003, 1]. By the theorem in
+# "The Polar Express" (Amsel et al. 2025), each polynomial is the best one for the range of the previous polynomial's
+# values. For random matrices, the mean distance between the result and the polar factor is 0.323, compared with 0.313
+# for five iterations with the coefficients of Jordan et al.
 COEFFICIENTS = (
     (8.3837, -24.7659, 18.3571),
     (4.0434, -3.0114, 0.5695),
@@ -29,12 +29,12 @@ COEFFICIENTS = (
 
 
 def gram_matrix(x: Tensor) -> Tensor:
-    """Return X X^T for wide matrices X, and X^T X for tall ones, (B, k, k), where k is the shorter side."""
+    """Return X X^T for wide matrices X, and X^T X for tall ones. Both are (B, k, k), where k is the shorter side."""
     return x.mT @ x if x.shape[1] > x.shape[2] else x @ x.mT
 
 
 def polynomial(gram: Tensor, a: float, b: float, c: float) -> Tensor:
-    """Return a I + b G + c G^2 for Gram matrices G, (B, k, k)."""
+    """Return a I + b G + c G^2 for Gram matrices G of shape (B, k, k)."""
     result = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
     result.diagonal(dim1=1, dim2=2).add_(a)
     return result
@@ -43,10 +43,11 @@ def polynomial(gram: Tensor, a: float, b: float, c: float) -> Tensor:
 def orthogonalize(matrices: Tensor) -> Tensor:
     """Move the singular values of matrices close to 1 with Newton-Schulz iterations.
 
-    Singular values above 0.003 times the Frobenius norm move to 0.8 to 1.2, and smaller ones grow by a factor of 290.
-    Each iteration multiplies X by P = a I + b G + c G^2, where G = X X^T. The next iteration's G is then P G P, so
-    elongated matrices are multiplied only once per two iterations, which saves FLOPs. Over more than two iterations,
-    rounding errors in G would grow. For a tall matrix, G is X^T X, and P multiplies from the right.
+    Each matrix is first divided by its Frobenius norm. Singular values of at least 0.003 times this norm end up between
+    0.8 and 1.2, and smaller ones are multiplied by about 290. Each iteration multiplies X by P = a I + b G + c G^2,
+    where G = X X^T. The next iteration's G is then P G P, so a matrix that is much longer than it is wide is multiplied
+    only once per two iterations, which saves FLOPs. Over more than two iterations, rounding errors in G would grow. For
+    a tall matrix, G is X^T X, and P multiplies from the right.
 
     The products use bf16 if the processor multiplies bf16 matrices faster, and the dtype of ``matrices`` otherwise. In
     bf16, singular values of small matrices may end up as low as 0.6.
@@ -90,7 +91,7 @@ def orthogonalize_all(matrices: Sequence[Tensor]) -> list[Tensor]:
 class Muon(Optimizer):
     """Optimizer that orthogonalizes Nesterov momentum and scales it to the size of a typical AdamW update.
 
-    The scale is 0.2 sqrt(max(m, n)) (Liu et al. 2025). The steps are those of
+    The scale is 0.2 sqrt(max(m, n)) (Liu et al. 2025). The steps are the same as in
     ``torch.optim.Muon(adjust_lr_fn="match_rms_adamw")``, except for the iterations in ``orthogonalize``. Convolution
     kernels are flattened to matrices with one row per output channel.
     """
@@ -195,14 +196,14 @@ class MuonAdamW(Optimizer):
     def step(self, closure: Callable[[], float]) -> float: ...
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Step both optimizers."""
+        """Take one step of each optimizer."""
         loss = closure() if closure is not None else None
         for part in self.parts.values():
             part.step()
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of each optimizer by name."""
+        """Return a mapping from the name of each optimizer to its state."""
         return {name: part.state_dict() for name, part in self.parts.items()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -213,7 +214,7 @@ class MuonAdamW(Optimizer):
 
 
 class ConvolutionMuonAdamW(MuonAdamW):
-    """``Muon`` for the kernels of convolutions and ``torch.optim.AdamW`` for all other parameters."""
+    """``Muon`` for convolution kernels and ``torch.optim.AdamW`` for all other parameters."""
 
     @staticmethod
     @override

@@ -20,7 +20,7 @@ def stop_unless_finite(values: Mapping[str, Tensor], batch: Mapping[str, Any], m
     This is called before the optimizer step, so the weights and the last checkpoint remain valid.
 
     Args:
-        values: Losses or gradient norms by name.
+        values: Mapping from names to losses or gradient norms.
         batch: The batch that produced the values. It is saved to ``nonfinite/`` in the run folder.
         module: The stage being trained.
 

@@ -18,8 +18,8 @@ def build_optimizer(optimizer: Component, parameters: Sequence[Any]) -> Optimize
 
     Args:
         optimizer: The configuration.
-        parameters: Parameters, (name, parameter) pairs, or parameter groups. For weights on the meta device, for which
-            there are no fused kernels, ``fused`` is turned off. This does not change the state.
+        parameters: Parameters, (name, parameter) pairs, or parameter groups. If they are on the meta device, which has
+            no fused kernels, ``fused`` is turned off. This does not change the size of the optimizer state.
     """
     is_meta = any(
         isinstance(value, nn.Parameter) and value.is_meta

@@ -1,4 +1,4 @@
-"""Selects a run's precision, and provides autocast outside Lightning's steps."""
+"""Selects a run's precision, and provides autocast for passes outside Lightning's steps."""
 
 from typing import Literal
 
@@ -29,13 +29,13 @@ def resolve_precision(precision: Precision, accelerator: str) -> Literal["32-tru
 
 
 def inference_dtype(precision: Precision, device: str) -> torch.dtype:
-    """Return the dtype of matrix products when a run with this ``training.precision`` is sampled on a device."""
+    """Return the dtype of matrix products for sampling with a run on a device, given its ``training.precision``."""
     resolved = resolve_precision(precision, "cpu" if device == "cpu" else "auto")
     return torch.bfloat16 if resolved == "bf16-mixed" else torch.float32
 
 
 def inference_autocast(precision: Precision, device: str) -> torch.autocast:
-    """Return an autocast context in which a run is sampled as in its previews, outside its trainer."""
+    """Return an autocast context for sampling outside the trainer, with the precision that the previews use."""
     enabled = inference_dtype(precision, device) is torch.bfloat16
     return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=enabled)
 

@@ -1,8 +1,8 @@
 """Predicts how long a training step takes on a GPU, from counted kernels and data sheets (Williams et al. 2009).
 
-A kernel takes as long as its arithmetic or its memory traffic, whichever is longer. Kernels run one after another. The
-CPU that launches them and the communication between GPUs overlap with them, so a step takes as long as the longest of
-the three. These are predictions: no GPU has been measured.
+A kernel takes as long as its arithmetic or its memory traffic, whichever is longer. Kernels run one after another.
+Kernel launches on the CPU and communication between GPUs overlap with the kernels, so a step takes as long as the
+longest of the three. The predictions have not been compared with measurements on a GPU.
 """
 
 from collections.abc import Mapping
@@ -26,9 +26,9 @@ class Cluster:
         processes: Number of processes.
         nodes: Number of machines.
         sharded: Whether FSDP2 shards the weights. Otherwise, every process has all weights.
-        group: Number of processes that share one copy of sharded weights; None if all of them do.
-        weight_bytes: Bytes per number in which FSDP2 gathers trained weights.
-        gradient_bytes: Bytes per number in which FSDP2 averages gradients.
+        group: Number of processes that share one copy of sharded weights. None means all processes.
+        weight_bytes: Bytes per value when FSDP2 gathers trained weights.
+        gradient_bytes: Bytes per value when FSDP2 averages gradients.
     """
 
     processes: int = 1
@@ -44,22 +44,22 @@ class Cluster:
         return (self.group or self.processes) if self.sharded else 1
 
     def communication(self, exchanged: "Exchange", gpu: Gpu) -> float:
-        """Predict how long the exchange of a step takes, in seconds. Groups within a node use its faster links."""
+        """Predict how long a step's communication takes, in seconds. Groups within a node use its faster links."""
         within_node = self.nodes == 1 or self.shards <= self.processes // self.nodes
         group_link = gpu.link if within_node and self.sharded else self.link(gpu)
         return exchanged.within / group_link + exchanged.across / self.link(gpu)
 
     def link(self, gpu: Gpu) -> float:
-        """Return the bandwidth between any two processes in bytes/s."""
+        """Return the bandwidth of the slowest link between two processes in bytes/s."""
         return gpu.network if self.nodes > 1 else gpu.link
 
 
 class Exchange(NamedTuple):
-    """Bytes that a process receives from others.
+    """Number of bytes that a process receives from other processes.
 
     Attributes:
-        within: From the processes with which it shares a copy of the weights.
-        across: From the processes with other copies.
+        within: Bytes from the processes that share a copy of the weights with this process.
+        across: Bytes from the processes with other copies of the weights.
     """
 
     within: float = 0.0
@@ -71,8 +71,8 @@ class StepTime:
     """The predicted duration of a training step.
 
     Attributes:
-        parts: Duration in seconds of each part of the step, by what bounds the part. The kernels run one after another;
-            kernel launches and communication overlap with them.
+        parts: Duration in seconds of each part of the step. The kernels run one after another; kernel launches and
+            communication overlap with them.
     """
 
     parts: Mapping[Bound, float]
@@ -109,11 +109,11 @@ def step_time(
 
     Args:
         batch: Number of launches of each kernel for all batches of a step, on average over many steps.
-        update: Number of launches of each kernel for the weight update. The CPU launches these kernels for many weights
-            at once, so the time for launching them is ignored.
-        exchanged: What each process receives from the others.
+        update: Number of launches of each kernel for the weight update. Each launch updates many weights at once, so
+            the time for launching these kernels is ignored.
+        exchanged: Bytes that each process receives from the others during the step.
         gpu: The GPU.
-        cluster: The processes.
+        cluster: The processes of the run.
     """
     parts: dict[Bound, float] = dict.fromkeys(KERNEL_BOUNDS.values(), 0.0)
     for kernel, launches in (*batch.items(), *update.items()):

@@ -1,8 +1,8 @@
 """The averaged weights of schedule-free optimizers (Defazio et al. 2024, "The Road Less Scheduled").
 
-Such an optimizer computes gradients at the weights y, which lie between an iterate z and its running average x. Only x
-is meant to be used after training. The ``schedulefree`` package would switch the network between y and x in place, with
-rounding errors, for every validation. Here, the network always stays at y, and x takes the place of the EMA weights.
+A schedule-free optimizer computes gradients at the weights y, which lie between an iterate z and its running average x.
+Only x is meant to be used after training. The ``schedulefree`` package would switch the network between y and x in
+place, with rounding errors, for every validation. Here, the network always stays at y, and x replaces the EMA weights.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 
 def is_schedule_free(optimizer: Optimizer) -> bool:
-    """Return whether an optimizer averages its weights itself."""
+    """Return whether an optimizer is schedule-free, so that it averages the weights itself."""
     return "train_mode" in optimizer.param_groups[0]
 
 
@@ -24,8 +24,7 @@ def copy_averaged(optimizer: Optimizer, ema: Sequence[Tensor], weights: Sequence
     Args:
         optimizer: A schedule-free optimizer.
         ema: The EMA weights, which are replaced.
-        weights: The trained weights y. A weight that has not had a gradient yet has no z, and its x
-            equals y.
+        weights: The trained weights y. A weight that has not received a gradient yet has no z, and its x equals y.
     """
     momentum = dict(_momentum(optimizer))
     for average, weight in zip(ema, weights, strict=True):

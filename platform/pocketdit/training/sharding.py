@@ -13,10 +13,10 @@ from pocketdit.config.sharding import Sharding
 
 
 def build_mesh(device_type: str, processes: int, group: int) -> DeviceMesh:
-    """Return a mesh whose last dimension shards the weights.
+    """Return a device mesh. The weights are sharded along its last dimension.
 
     Args:
-        device_type: Type of the devices.
+        device_type: Type of the devices, for example "cuda".
         processes: Number of processes.
         group: Number of processes that share one copy of the weights. If there are several groups, the mesh has a first
             dimension, along which the weights are replicated.
@@ -29,7 +29,7 @@ def build_mesh(device_type: str, processes: int, group: int) -> DeviceMesh:
 def mesh_to_shard(module: LightningModule, network: nn.Module) -> DeviceMesh | None:
     """Return the device mesh across which ``configure_model`` must shard a network.
 
-    Returns None without FSDP2, and for a network that is already sharded, because Lightning calls ``configure_model``
+    Returns None if FSDP2 is not used, or if the network is already sharded, because Lightning calls ``configure_model``
     more than once.
     """
     if module.device_mesh is None or isinstance(next(network.parameters()), DTensor):
@@ -43,8 +43,8 @@ def shard(network: ElasticDiT, mesh: DeviceMesh, settings: Sharding) -> None:
     A block gathers its weights when it runs, and slicing to a width then takes views of the gathered weights. The root
     also frees its weights after every forward pass, because the EMA network has no backward pass that would free them.
 
-    Inputs keep their dtype, because a time in bf16 would be off by up to 0.002. Autocast chooses the dtype of matrix
-    products. The weights outside the blocks, a small part of all weights, are always gathered in fp32.
+    Inputs keep their dtype, because a diffusion time in bf16 would be off by up to 0.002. Autocast chooses the dtype of
+    matrix products. The weights outside the blocks, a small part of all weights, are always gathered in fp32.
     """
     gradients = getattr(torch, settings.gradients)
     block_policy = MixedPrecisionPolicy(getattr(torch, settings.weights), gradients, cast_forward_inputs=False)
@@ -57,10 +57,10 @@ def shard(network: ElasticDiT, mesh: DeviceMesh, settings: Sharding) -> None:
 
 @torch.no_grad()
 def init_state(optimizer: Optimizer) -> None:
-    """Create the optimizer state of every parameter, filled with zeros as it is before the first step.
+    """Create the optimizer state of every parameter, filled with zeros, as if no step had been taken.
 
-    A sharded checkpoint is loaded into existing state for all parameters at once. Without this call, state would be
-    missing for parameters that had no gradient before the checkpoint was saved.
+    A sharded checkpoint can only be loaded into existing state of all parameters. Without this call, parameters that
+    had no gradient before the checkpoint was saved would have no state.
     """
     rates = [group["lr"] for group in optimizer.param_groups]
     for group in optimizer.param_groups:
@@ -78,5 +78,5 @@ def init_state(optimizer: Optimizer) -> None:
 
 
 def full_tensor(value: Tensor) -> Tensor:
-    """Gather a tensor that is sharded across ranks. Any other tensor is returned unchanged."""
+    """Gather a tensor that is sharded across ranks, and return any other tensor unchanged."""
     return value.full_tensor() if isinstance(value, DTensor) else value

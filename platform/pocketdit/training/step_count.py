@@ -1,4 +1,4 @@
-"""Count the kernels, memory and communication of a training step from the passes that a stage declares."""
+"""Counts the kernels, memory and communication of a training step from the passes that a stage declares."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ class StepCount:
 
         FSDP2 gathers the weights in the forward and in the backward pass, and scatters the gradients. If there are
         several copies of the weights, each process then sums its shard of the gradients with the other copies. DDP sums
-        all gradients after every backward pass. In a sum, every byte travels twice.
+        all gradients after every backward pass. To compute a sum, every byte is transferred twice.
         """
         group, copies, within, across = cluster.shards, cluster.processes // cluster.shards, 0.0, 0.0
         for step, _ in self.passes:
@@ -75,7 +75,7 @@ class StepCount:
         return Exchange(within, across)
 
     def memory(self, cluster: Cluster) -> dict[str, int]:
-        """Return the memory that a process needs in bytes, by purpose."""
+        """Return how many bytes of memory a process needs for each purpose."""
         cost, shards = self.cost, cluster.shards
         stored = {name: size // shards for name, size in cost.memory.items()} | dict(cost.replicated)
         if cluster.sharded:
@@ -90,35 +90,35 @@ class StepCount:
 
 
 def gathered_bytes(step: Pass, stored: int, cluster: Cluster) -> int:
-    """Return the size in bytes of gathered weights. Frozen networks are gathered in the dtype in which they are stored.
+    """Return the size of gathered weights in bytes. The weights of frozen networks are gathered in their own dtype.
 
     Args:
         step: The pass that needs the weights.
-        stored: Their size in the dtype in which they are stored, which is fp32 if they are trained.
-        cluster: The processes.
+        stored: Size of the stored weights in bytes. Trained weights are stored in fp32.
+        cluster: The processes of the run.
     """
     return stored * cluster.weight_bytes // 4 if step.trained else stored
 
 
 def two_blocks(network: nn.Module) -> int:
-    """Return the size in bytes of two transformer blocks, whose weights FSDP2 gathers at a time."""
+    """Return the size of two transformer blocks in bytes. FSDP2 gathers the weights of two blocks at a time."""
     lists = [part for part in network.modules() if isinstance(part, nn.ModuleList)]
     return 2 * max((bytes_of(block) for block in max(lists, key=len, default=())), default=0)
 
 
 def count_step(cost: StageCost, device: torch.device, bf16: bool) -> StepCount:
-    """Run the passes and the update of a step once on a device, and count them. The meta device stands for a GPU."""
+    """Run the passes and the update of a step once on a device, and count them. The meta device represents a GPU."""
     with precision_context(device, bf16):
         passes = [(step, count_pass(step)) for step in cost.passes(device)]
     return StepCount(cost, passes, count_update(cost.update(device)))
 
 
 def measure_step(cost: StageCost, device: torch.device, bf16: bool, accumulate: int) -> tuple[StepCount, float]:
-    """Count a step on a device and time it there.
+    """Count and time a training step on a device.
 
     Args:
         cost: What the stage computes.
-        device: A device with memory, unlike the meta device.
+        device: Any device except the meta device.
         bf16: Whether the step uses autocast.
         accumulate: Number of batches per step.
 

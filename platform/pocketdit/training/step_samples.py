@@ -7,7 +7,7 @@ from torch import nn
 
 
 class StepSamples:
-    """Counts the samples in the batches of a step. The last batch of a bucket may have fewer than the others.
+    """Counts the samples in the batches of a step. The last batch of a bucket may be smaller than the others.
 
     When a batch is processed, the total number of samples in its step is not known yet. The batch's loss is therefore
     weighted relative to the first batch, and the gradients are corrected at the end of the step. If all batches have
@@ -27,7 +27,7 @@ class StepSamples:
         return samples / self._sizes[0] / self.accumulate
 
     def normalize(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Scale the accumulated gradients to those of the mean over all samples of the step, and begin a new step."""
+        """Scale the accumulated gradients to match the mean loss of all samples of the step, and begin a new step."""
         correction = self.accumulate * self._sizes[0] / sum(self._sizes)
         self._sizes = []
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]

@@ -34,7 +34,7 @@ def batch_number(module: LightningModule, batch_idx: int) -> int:
 
 
 def draw_position(module: LightningModule, seed: int, number: int) -> tuple[int, int, int]:
-    """Return what seeds the random draws of a batch: its position among the batches of all processes.
+    """Return the seed of a batch's random draws, which includes its position among the batches of all processes.
 
     The processes take turns, as in the order of the data. Therefore, a step of one process that accumulates R * A
     batches makes the same draws as a step of R processes that accumulate A batches each.
@@ -42,12 +42,12 @@ def draw_position(module: LightningModule, seed: int, number: int) -> tuple[int,
     Args:
         module: The stage being trained.
         seed: Seed of the run.
-        number: Number of the batch in this process (see ``batch_number``).
+        number: Index of the batch in this process (see ``batch_number``).
     """
     trainer = module._trainer
     ranks = 1 if trainer is None else trainer.world_size
-    # In earlier versions, the last number was the rank, which is 0 in a run with one process. It is kept so that such
-    # runs still make the same draws.
+    # In earlier versions, the last number was the rank. It is kept at 0, so that runs with one process still make the
+    # same draws.
     return (seed, number * ranks + module.global_rank, 0)
 
 
@@ -61,9 +61,9 @@ def update_weights(
 
     Args:
         module: The stage being trained.
-        groups: Parameters by the name under which their gradient norm is logged. Each group is clipped separately, and
-            groups without gradients are skipped.
-        training: Settings of the learning-rate schedule and the gradient clipping.
+        groups: Groups of parameters. The key of a group is the name under which its gradient norm is logged. Each group
+            is clipped separately, and groups without gradients are skipped.
+        training: Settings of the learning-rate schedule and of gradient clipping.
         batch: The current batch, which is saved if a gradient is not finite.
 
     Returns:
