@@ -151,7 +151,7 @@ def test_stages_for_transformers_refuse_a_u_net(file: str, message: str) -> None
 
 
 def test_an_optimizer_without_matrices_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"optimizer\.class_path: MuonAdamW finds no matrices in a U-Net"):
+    with pytest.raises(ConfigError, match=r"optimizer\.class_path: MuonAdamW does not support a U-Net"):
         load(PRETRAIN, [U_NET], Experiment)
 
 

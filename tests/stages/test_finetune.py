@@ -164,7 +164,7 @@ def test_without_a_prior_the_run_trains_on_the_new_images_alone(overrides: list[
     [
         ("parents={}", "parents.start: set it to the run to fine-tune"),
         ("optimizer={class_path: pocketdit.training.muon.MuonAdamW}", "MuonAdamW does not support LoRA"),
-        ("stage.init_args.lora.targets=[]", "targets must name at least one group of layers"),
+        ("stage.init_args.lora.targets=[]", "targets must contain at least one group of layers"),
         ("stage.init_args.lora.targets=[attentions]", "did you mean 'attention'?"),
         ("stage.init_args.lora.rank=0", "rank"),
         ("stage.init_args.prior.prompts=[]", "prompts must not be empty"),
@@ -178,7 +178,7 @@ def test_unsuitable_settings_are_refused(override: str, message: str) -> None:
 def test_targets_that_the_network_does_not_have_are_refused(overrides: list[str]) -> None:
     """The tiny network has no long skip connections."""
     experiment = load(LORA, [*overrides, "stage.init_args.lora.targets=[skips]"], Experiment).config
-    with pytest.raises(ConfigError, match=r"lora\.targets: the network has no layers of skips"):
+    with pytest.raises(ConfigError, match=r"lora\.targets: the network has none of these layers: skips"):
         build_stage(experiment, build_encoders(experiment))
 
 

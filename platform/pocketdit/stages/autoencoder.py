@@ -1,4 +1,4 @@
-"""Trains a small autoencoder whose latents a backbone can generate."""
+"""Trains a small autoencoder, so that a backbone can then be trained on its latents."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -82,7 +82,9 @@ class TrainAutoencoder(LightningModule, Stage):
     @override
     def check_data(cls, experiment: BaseExperiment, data: DataDescription) -> None:
         if not data.has_images:
-            raise ConfigError("data.init_args.path: the data set contains latents but no images; use one with images")
+            raise ConfigError(
+                "data.init_args.path: the data set contains latents but no images; use a data set with images"
+            )
 
     @classmethod
     @override
@@ -101,7 +103,7 @@ class TrainAutoencoder(LightningModule, Stage):
         return prepare_optimizer(optimizer)
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Tensor]:
-        """Train both halves of the autoencoder."""
+        """Train the encoder and the decoder."""
         number = batch_number(self, batch_idx)
         losses = self.gradients(batch, number, self.step_samples.share(len(batch["captions"])))
         stop_unless_finite(losses, batch, self)
@@ -116,12 +118,12 @@ class TrainAutoencoder(LightningModule, Stage):
         return losses
 
     def gradients(self, batch: Mapping[str, Any], number: int, share: float) -> dict[str, Tensor]:
-        """Add the gradient of a batch to that of the weights, and return the losses to log.
+        """Add a batch's gradient to the accumulated gradient, and return the losses to log.
 
         Args:
             batch: A batch with uint8 "images" (B, 3, H, W).
-            number: Number of the batch since training began.
-            share: Factor of the gradient.
+            number: Index of the batch, counted from the beginning of training.
+            share: Factor by which the batch's gradient is multiplied.
         """
         images = batch["images"]
         draws = generator("crop", *draw_position(self, self.seed, number))
@@ -151,7 +153,7 @@ class TrainAutoencoder(LightningModule, Stage):
         return dict(self.ema.state_dict())
 
     def preview(self, final: bool) -> Preview | None:
-        """Reconstruct the first validation images. Returns None if the validation set is empty."""
+        """Return reconstructions of the first validation images, or None if the validation set is empty."""
         captions, first = first_validation_samples(self)
         if not captions:
             return None
@@ -161,7 +163,7 @@ class TrainAutoencoder(LightningModule, Stage):
         return Preview({"original": images, "autoencoder": decoded}, captions)
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
-        """Log the PSNR (dB) of the reconstructions from the latents and from latents with noise."""
+        """Log the PSNR (dB) of reconstructions from the original latents and from latents with noise."""
         images = from_uint8(batch["images"])
         latents = self.ema.encode(images)
         for name, decoded in {"psnr": latents, "psnr_noisy": self.with_noise(latents, batch_idx)}.items():

@@ -40,7 +40,7 @@ def build_autoencoder(experiment: AutoencoderExperiment, device: torch.device) -
 
 
 def autoencoder_pass(experiment: AutoencoderExperiment, side: int, device: torch.device) -> Pass:
-    """Return the pass through both halves of the autoencoder and the loss."""
+    """Return the pass through the encoder, the decoder, and the loss."""
     network = build_autoencoder(experiment, device)
     images = torch.zeros(batch_size(experiment), 3, side, side, device=device)
 

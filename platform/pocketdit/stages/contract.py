@@ -34,7 +34,7 @@ class StageInputs(Generic[NetworkT]):
         encoders: The frozen autoencoder and text encoders.
         autoencoder: Configuration of the frozen autoencoder, which must match the teacher's. None in a run that trains
             an autoencoder.
-        optimizer: Configuration of the optimizer, which the stage builds with its own parameters.
+        optimizer: Configuration of the optimizer, which the stage builds for the parameters that it trains.
         training: Settings that all stages share.
         seed: Seed of all random draws.
         sampling: Settings for sampling previews. None in a run that trains a decoder or an autoencoder.
@@ -54,7 +54,7 @@ class Preview:
     """Images that show what a stage has learned so far.
 
     Attributes:
-        rows: Images in [-1, 1], (B, 3, H, W), by row label.
+        rows: Mapping from row labels to images (B, 3, H, W) in [-1, 1].
         captions: B captions, one per column.
     """
 
@@ -86,7 +86,7 @@ class Stage(Protocol):
 
     @classmethod
     def logged_metrics(cls, experiment: BaseExperiment) -> Sequence[str]:
-        """Return the names of the metrics that validation logs. ``*`` matches a part that is known only at run time."""
+        """Return the names of the metrics that validation logs. A ``*`` replaces a part that depends on the run."""
         return ()
 
     @classmethod

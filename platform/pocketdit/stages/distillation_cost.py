@@ -55,7 +55,7 @@ def knowledge_distillation_cost(experiment: Experiment) -> StageCost:
 
 
 def without_teacher(is_unknown: bool) -> tuple[str, ...]:
-    """Return what a cost estimate does not count, which includes the teacher if its architecture is unknown."""
+    """Return the parts of a run that the estimate does not count, including a teacher of unknown architecture."""
     return (*NOT_COUNTED, "the teacher, whose size is not known yet") if is_unknown else NOT_COUNTED
 
 
@@ -104,7 +104,7 @@ def step_distillation_cost(experiment: Experiment) -> StageCost:
 def build_students(
     experiment: Experiment, settings: dict[str, Any], feature_width: int | None, device: torch.device
 ) -> dict[float, nn.ModuleDict]:
-    """Build each width's frozen network with the LoRA adapters of its student and critic, and its projector."""
+    """For each width, build the frozen network, the LoRA adapters of the student and the critic, and the projector."""
     spec, students = experiment.dit, {}
     with device:
         split = split_by_width(ElasticDiT(spec).requires_grad_(False), share_weights=True)

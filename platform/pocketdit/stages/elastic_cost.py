@@ -35,7 +35,7 @@ def elastic_cost(experiment: Experiment, feature_width: int | None = None) -> St
 
     Args:
         experiment: The configuration.
-        feature_width: Size of the teacher's features that the projectors predict, or None without projectors.
+        feature_width: Size of the teacher's features that the projectors predict, or None if there are no projectors.
     """
     meta = torch.device("meta")
     trained = build_trained(experiment, meta, feature_width)

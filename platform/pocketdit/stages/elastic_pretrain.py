@@ -39,7 +39,10 @@ from pocketdit.training.update import batch_number, draw_position, prepare_optim
 
 
 class PriorBatch(NamedTuple):
-    """Inputs for which both networks must keep their predictions (see ``Finetune``), as in ``NoisyBatch``."""
+    """Inputs for which fine-tuning should not change the predictions (see ``Finetune``).
+
+    The fields are the same as in ``NoisyBatch``.
+    """
 
     x_t: Tensor
     time: Tensor
@@ -69,7 +72,8 @@ class NoisyBatch(NamedTuple):
 class ElasticPretrain(LightningModule, Stage):
     """Stage that trains the full network and one random sub-network on the same x_t, t, and text in every step.
 
-    The loss is Eq. 4 for both networks, plus Eq. 5 for the sub-network against the full network's detached prediction.
+    The loss is Eq. 4 for both networks, plus Eq. 5 between the sub-network's prediction and the full network's detached
+    prediction.
     The two backward passes run one after the other, so only one network's activations are in memory at a time.
 
     Args:
@@ -119,7 +123,7 @@ class ElasticPretrain(LightningModule, Stage):
         if isinstance(experiment.backbone, UNetSpec) and experiment.training.strategy == "fsdp2":
             raise ValueError("training.strategy: fsdp2 does not support a U-Net; use ddp")
         if isinstance(experiment.backbone, UNetSpec) and import_class(experiment.optimizer.class_path) is MuonAdamW:
-            raise ValueError("optimizer.class_path: MuonAdamW finds no matrices in a U-Net; use torch.optim.AdamW")
+            raise ValueError("optimizer.class_path: MuonAdamW does not support a U-Net; use torch.optim.AdamW")
 
     @classmethod
     @override
@@ -143,7 +147,7 @@ class ElasticPretrain(LightningModule, Stage):
                 shard(network, mesh, self.training_spec.sharding)
 
     def trained_parameters(self) -> list[tuple[str, nn.Parameter]]:
-        """Return the names and parameters that the optimizer updates."""
+        """Return the (name, parameter) pairs that the optimizer updates."""
         return [(name, value) for name, value in self.backbone.named_parameters() if value.requires_grad]
 
     def configure_optimizers(self) -> Optimizer:
@@ -163,7 +167,7 @@ class ElasticPretrain(LightningModule, Stage):
         return losses
 
     def prepare(self, batch: Mapping[str, Any], number: int) -> NoisyBatch:
-        """Encode a batch and add noise. ``number``, the number of the batch, is part of the seed of all draws."""
+        """Encode a batch and add noise. The batch index ``number`` is part of the seed of all random draws."""
         data = self.encoders.latents(batch)
         position = draw_position(self, self.seed, number)
         text = text_dropout(self.encoders.text_of(batch), self.drop_text, generator("text", *position))
@@ -178,13 +182,13 @@ class ElasticPretrain(LightningModule, Stage):
         return loss, prediction, {f"loss/width_{width:g}": loss.detach()}
 
     def add_gradients(self, noisy: NoisyBatch, number: int, share: float = 1.0) -> dict[str, Tensor]:
-        """Add the gradients of a batch to those of its step, and return the values to log.
+        """Add a batch's gradients to those of the current step, and return the values to log.
 
-        The full network's gradient of the step is kept in ``full_gradients``, and the sub-network's in the parameters.
+        The full network's gradients accumulate in ``full_gradients``, and the sub-network's in the parameters.
 
         Args:
             noisy: The batch.
-            number: Number of the batch. Its step seeds the choice of the sub-network.
+            number: Index of the batch. The index of its step seeds the choice of the sub-network.
             share: Weight of the batch in its step.
         """
         parameters = [parameter for _, parameter in self.trained_parameters()]
@@ -205,7 +209,7 @@ class ElasticPretrain(LightningModule, Stage):
         return losses | sub_losses | {f"distillation/width_{width:g}": distillation.detach()}
 
     def combine_gradients(self) -> dict[str, Tensor]:
-        """Add the two networks' gradients of a step, and return the values to log."""
+        """Add the gradients that the two networks accumulated during a step, and return the values to log."""
         if not self.sub_widths:
             return {}
         parameters = [parameter for _, parameter in self.trained_parameters()]
@@ -218,7 +222,7 @@ class ElasticPretrain(LightningModule, Stage):
     def update(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Take an optimizer step, update the EMA weights, and return the values to log.
 
-        A schedule-free optimizer averages the weights itself. Its average takes the place of the EMA weights.
+        A schedule-free optimizer averages the weights itself, and its average is copied to the EMA weights.
         """
         step = self.global_step
         parameters = [parameter for _, parameter in self.trained_parameters()]
@@ -266,7 +270,7 @@ class ElasticPretrain(LightningModule, Stage):
 
 
 def require_dit(experiment: BaseExperiment) -> None:
-    """Raise ``ConfigError`` if the network is a U-Net, which only this stage trains."""
+    """Raise ``ConfigError`` if the network is a U-Net, which only ``ElasticPretrain`` can train."""
     assert isinstance(experiment, Experiment)
     _ = experiment.dit
 

@@ -38,27 +38,27 @@ from pocketdit.training.update import draw_position
 
 
 class Finetune(ElasticPretrain):
-    """Stage that trains a finished run on new images, at all of its widths or at some of them.
+    """Stage that continues to train the network of a finished run on new images, at some or all of its widths.
 
-    The loss on the new images is that of ``ElasticPretrain``. With ``lora``, only low-rank factors are trained. They
-    are sliced with the width like the weights that they adapt, so one LoRA serves every width.
+    The loss on the new images is the same as in ``ElasticPretrain``. With ``lora``, only low-rank factors are trained.
+    They are sliced to each width like the weights that they adapt, so one LoRA serves every width.
 
-    A network that is only trained on a few images forgets the rest. As in DreamBooth (Ruiz et al. 2023), the network
-    therefore samples images of the ``prior`` prompts before it is trained, and every step also trains on a batch of
-    them. In DreamBooth, the target is the noise that was added to such an image. Here, it is the velocity that the
-    original network predicts for the noisy image at the same width, as in learning without forgetting (Li and Hoiem
-    2016). The original network is a minimum of this loss. DreamBooth's loss would move even the original network toward
-    the distribution of its guided samples. With LoRA, the original network is the base without its adapters, which
-    takes no additional memory.
+    A network that is only trained on a few images forgets what it learned before. As in DreamBooth (Ruiz et al. 2023),
+    the network therefore samples images for the prompts in ``prior`` before fine-tuning, and every step also trains on
+    a batch of these images. In DreamBooth, the target is the noise that was added to such an image. Here, the target is
+    the velocity that the original network predicts for the noisy image at the same width, as in learning without
+    forgetting (Li and Hoiem 2016). The original network is a minimum of this loss, whereas DreamBooth's loss would move
+    even the original network toward the distribution of its guided samples. With LoRA, the original network takes no
+    additional memory, because it is the base without its adapters.
 
     Args:
         inputs: The network, encoders, and settings of the run.
-        lora: Settings of the LoRA. null trains all weights.
-        prior: What the network should not forget. null only trains on the new images.
+        lora: Settings of the LoRA. With null, all weights are trained.
+        prior: Prompts whose images the network should not forget. With null, only the new images are used.
         time_shift: See ``ElasticPretrain``.
         time_spread: See ``ElasticPretrain``.
         drop_text: See ``ElasticPretrain``.
-        distillation_weight: See ``ElasticPretrain``. Only applies to the new images.
+        distillation_weight: See ``ElasticPretrain``. It applies only to the new images.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Finetune(ElasticPretrain):
         super().configure_model()
 
     def on_train_start(self) -> None:
-        """Encode the prompts of the prior and, unless a checkpoint contains them, sample their images."""
+        """Encode the prior's prompts and, in a new run, sample its images. Checkpoints contain these images."""
         if self.prior is None:
             return
         self.prior_text = self.encoders.tokens(self.prior.prompts)
@@ -119,7 +119,7 @@ class Finetune(ElasticPretrain):
     def sample_prior(self, prior: Prior) -> Tensor:
         """Sample the images of the prior with the widest network.
 
-        The prompts take turns, and the seed grows by 1 with each turn.
+        Each round samples one image per prompt, and the seed increases by 1 after every round.
 
         Returns:
             Latents (``prior.images``, C, h, w).
@@ -135,12 +135,12 @@ class Finetune(ElasticPretrain):
         return torch.cat(latents)
 
     def prepare(self, batch: Any, number: int) -> NoisyBatch:
-        """Encode a batch, add noise, and choose equally many images of the prior."""
+        """Encode a batch, add noise, and add a batch of the same size from the prior's images."""
         noisy = super().prepare(batch, number)
         return noisy if self.prior is None else noisy._replace(prior=self.prior_batch(len(noisy.time), number))
 
     def prior_batch(self, size: int, number: int) -> PriorBatch:
-        """Choose images of the prior, and add noise. The batch number ``number`` seeds the random draws."""
+        """Choose images of the prior and add noise. The batch index ``number`` seeds the random draws."""
         assert self.prior is not None
         position = draw_position(self, self.seed, number)
         chosen = torch.randint(self.prior.images, (size,), generator=generator("prior", *position))
@@ -171,7 +171,7 @@ class Finetune(ElasticPretrain):
                 yield self.backbone
 
     def lora_weights(self) -> dict[str, Tensor]:
-        """Return the EMA weights of the LoRA, ``LAYER.A`` and ``LAYER.B``, where B includes the factor alpha / rank."""
+        """Return the LoRA's EMA weights as ``LAYER.A`` and ``LAYER.B``, where B includes the factor alpha / rank."""
         scale = lora_scale(self.ema, ADAPTER)
         return {
             name: full_tensor(value) * (scale if name.endswith(".B") else 1.0)
@@ -179,7 +179,7 @@ class Finetune(ElasticPretrain):
         }
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the EMA weights of the network. Those of a LoRA are separate from its base (see ``lora_pairs``)."""
+        """Return the network's EMA weights. A LoRA is stored separately from its base weights (see ``lora_pairs``)."""
         if self.lora is None:
             return super().weights()
         base = {name: full_tensor(value) for name, value in base_parameters(self.ema).items()}
@@ -195,6 +195,6 @@ class Finetune(ElasticPretrain):
 
 
 def select(tokens: TextTokens, rows: Tensor) -> TextTokens:
-    """Return the tokens of some captions of a batch."""
+    """Return the tokens of the captions with the given row indices."""
     rows = rows.to(tokens.mask.device)
     return TextTokens(tokens.embeddings[rows], tokens.mask[rows])

@@ -1,4 +1,4 @@
-"""Cost estimate for fine-tuning a run, which may train a LoRA and also train on images of a prior."""
+"""Cost estimate for fine-tuning, with or without a LoRA and a prior."""
 
 from dataclasses import replace
 from functools import partial
@@ -26,7 +26,7 @@ from pocketdit.training.cost import (
 
 
 def finetune_cost(experiment: Experiment) -> StageCost:
-    """Estimate the cost of a fine-tuning step. Sampling the images of the prior is a one-time cost and not included."""
+    """Estimate the cost of a fine-tuning step. The prior's images are sampled only once, so this is not included."""
     settings, meta = stage_settings(experiment), torch.device("meta")
     lora: Lora | None = settings["lora"]
     prior: Prior | None = settings["prior"]
@@ -53,7 +53,7 @@ def finetune_cost(experiment: Experiment) -> StageCost:
         },
         gradients=copies * trained_bytes,
         replicated=replicated_bytes(encoder_passes(experiment, meta)),
-        not_counted=NOT_COUNTED if prior is None else (*NOT_COUNTED, "the images of the prior"),
+        not_counted=NOT_COUNTED if prior is None else (*NOT_COUNTED, "sampling the images of the prior"),
     )
 
 
@@ -68,7 +68,7 @@ def build_network(experiment: Experiment, lora: Lora | None, device: torch.devic
 
 
 def finetune_passes(experiment: Experiment, network: ElasticDiT, has_prior: bool, device: torch.device) -> list[Pass]:
-    """Return each width's passes: on the new images and, with a prior, on its images and for its targets.
+    """Return the passes of each width. If there is a prior, they include its images and the prediction of its targets.
 
     Every batch runs the full network and, on average, each sub-network equally often.
     """

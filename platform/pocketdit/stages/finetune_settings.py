@@ -1,4 +1,4 @@
-"""Settings of fine-tuning: the LoRA to train, and what the network should not forget."""
+"""Settings of fine-tuning: the LoRA to train, and the prompts whose images the network should not forget."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -19,7 +19,7 @@ class Lora:
     Attributes:
         rank: Rank of the factors.
         alpha: The product of the factors is scaled by alpha / rank.
-        targets: Layers that get adapters: self-attention, cross-attention, the feed-forward layers, the long skips.
+        targets: Groups of layers that get adapters: self-attention, cross-attention, feed-forward layers, long skips.
     """
 
     rank: Count = 16
@@ -29,16 +29,16 @@ class Lora:
     def __post_init__(self) -> None:
         check_bounds(self)
         if not self.targets:
-            raise ValueError("targets must name at least one group of layers")
+            raise ValueError("targets must contain at least one group of layers")
 
 
 @dataclass(frozen=True)
 class Prior:
-    """What the network should not forget.
+    """Images that the network should not forget how to generate.
 
     Attributes:
-        prompts: Prompts that describe it.
-        images: Number of images that the network samples from these prompts before it is fine-tuned.
+        prompts: Prompts for these images.
+        images: Number of images that the network samples for these prompts before it is fine-tuned.
         weight: Weight of the loss on these images.
     """
 
@@ -53,15 +53,15 @@ class Prior:
 
 
 def add_lora(network: ElasticDiT, lora: Lora) -> None:
-    """Add the trained adapter to a network and freeze its own weights.
+    """Add a LoRA to a network and freeze all other weights.
 
     Raises:
-        ConfigError: No layer of the network belongs to the targets.
+        ConfigError: The network has no layer in any of the target groups.
     """
     try:
         add_adapters(network.requires_grad_(False), (ADAPTER,), lora.rank, lora.alpha, lora.targets)
     except ValueError as error:
         targets = ", ".join(lora.targets)
-        raise ConfigError(f"stage.init_args.lora.targets: the network has no layers of {targets}") from error
+        raise ConfigError(f"stage.init_args.lora.targets: the network has none of these layers: {targets}") from error
     activate_adapter(network, ADAPTER)
     clear_unused(network, ADAPTER)

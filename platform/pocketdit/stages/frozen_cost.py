@@ -19,7 +19,7 @@ from pocketdit.stages.cost_inputs import batch_size, image_side, latent_grid
 from pocketdit.teachers.outline import TeacherOutline
 from pocketdit.training.cost import Pass, StageCost, bytes_of, count_parameters
 
-ENCODERS, TEACHER = "frozen encoders", "teacher"  # what the memory is used for
+ENCODERS, TEACHER = "frozen encoders", "teacher"  # names of memory parts in a ``StageCost``
 
 
 def encoder_passes(experiment: EncodedExperiment, device: torch.device, images: bool = True) -> list[Pass]:
@@ -44,8 +44,8 @@ def teacher_passes(experiment: Experiment, found: TeacherOutline | None, per_bat
 
     Args:
         experiment: The configuration.
-        found: The outline of the teacher, or None if the teacher is not known.
-        per_batch: Number of passes through the teacher's network per batch, on average.
+        found: The outline of the teacher, or None if the teacher's size is not known.
+        per_batch: Average number of passes through the teacher's network per batch.
     """
     if found is None:
         return []
@@ -67,7 +67,7 @@ def teacher_bytes(experiment: Experiment, found: TeacherOutline | None) -> dict[
 
 
 def without_stored(cost: StageCost, data: DataDescription) -> StageCost:
-    """Return the cost of a step on a data set that stores what some of the encoders compute.
+    """Return the cost of a step without the encoders whose results the data set already contains.
 
     These encoders are not loaded before the first preview.
     """

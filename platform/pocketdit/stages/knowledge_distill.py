@@ -24,7 +24,7 @@ from pocketdit.training.sharding import mesh_to_shard
 
 
 class KnowledgeDistill(ElasticPretrain):
-    """Stage that trains the full network and one random sub-network in every step, both guided by a teacher.
+    """Stage that trains the full network and one random sub-network in every step, both with a teacher.
 
     The loss of each network is L = S(L_diff, L_out) + L_feat (Eq. 8). If a sample's text is dropped for all encoders,
     the sample is compared with the teacher's unconditional prediction.
@@ -32,12 +32,12 @@ class KnowledgeDistill(ElasticPretrain):
     Args:
         inputs: The network, encoders, and settings of the run.
         teacher: The frozen teacher.
-        teacher_guidance: Guidance scale of the teacher's predictions. With 1, guidance is applied only in sampling.
-        output_weight: Weight of the teacher's loss in S, applied after S has scaled that loss to the size of L_diff.
+        teacher_guidance: Guidance scale of the teacher's predictions. With 1, guidance is applied only when sampling.
+        output_weight: Weight of L_out in S, applied after S has scaled L_out to the size of L_diff.
         feature_weight: Weight of L_feat.
         scaling: The function S. "density" and "cdf" are two interpretations of SnapGen's timestep-aware scaling (see
             ``task_weight``). "sum" adds the two losses.
-        scale_features: Whether to add L_feat to L_out, so that S scales both, instead of adding L_feat to S.
+        scale_features: Whether to add L_feat to L_out before S is applied, instead of adding L_feat to the result of S.
         time_shift: See ``ElasticPretrain``.
         time_spread: See ``ElasticPretrain``.
         drop_text: See ``ElasticPretrain``.
@@ -95,12 +95,12 @@ class KnowledgeDistill(ElasticPretrain):
         self.teacher.to(self.device)
 
     def trained_parameters(self) -> list[tuple[str, nn.Parameter]]:
-        """Return the names and parameters of the backbone and the projectors."""
+        """Return the (name, parameter) pairs of the backbone and the projectors."""
         projectors = [] if self.projectors is None else list(self.projectors.named_parameters(prefix="projectors"))
         return super().trained_parameters() + projectors
 
     def prepare(self, batch: Mapping[str, Any], number: int) -> NoisyBatch:
-        """Encode a batch, add noise, and run the teacher on it."""
+        """Encode a batch, add noise, and run the teacher on the noisy latents."""
         noisy = super().prepare(batch, number)
         condition = teacher_condition(self.teacher, batch, any_visible(noisy.text))
         output = self.teacher.predict(noisy.x_t, noisy.time, condition, self.teacher_guidance)

@@ -36,7 +36,7 @@ def update_student_ema(network: ElasticDiT, decay: float) -> None:
 
 @contextmanager
 def ema_active(networks: PerWidthNetworks) -> Iterator[PerWidthNetworks]:
-    """Yield the networks with the students' EMA weights active."""
+    """Yield the networks with the EMA adapter of every width activated."""
     for width in networks.spec.widths:
         activate_adapter(networks.for_width(width), EMA)
     try:

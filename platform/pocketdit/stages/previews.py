@@ -23,7 +23,7 @@ def sampled_preview(
     sampling: Sampling | None,
     final: bool,
 ) -> Preview | None:
-    """Sample the configured prompts from the EMA weights at every width, in the run's precision.
+    """Sample images for the configured prompts at every width, with the EMA weights and in the run's precision.
 
     Args:
         module: The stage, whose precision is used.

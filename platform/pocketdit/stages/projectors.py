@@ -20,8 +20,8 @@ def build_projectors(spec: DiTSpec, teacher: Teacher) -> WidthSpecific:
     """
     if spec.patch_size != teacher.patch_size:
         raise ConfigError(
-            f"backbone.patch_size is {spec.patch_size}, but the teacher's is {teacher.patch_size}, so their features "
-            "cannot be compared; set stage.init_args.feature_weight to 0"
+            f"backbone.patch_size is {spec.patch_size}, but the teacher's patch size is {teacher.patch_size}, so the "
+            "features of the student and the teacher cannot be compared; set stage.init_args.feature_weight to 0"
         )
     hidden_sizes = [spec.hidden_size(width) for width in spec.widths]
     return WidthSpecific({str(size): build_projector(size, teacher.feature_width) for size in hidden_sizes})
@@ -51,7 +51,7 @@ def projected_feature_loss(projectors: WidthSpecific, features: Tensor, teacher_
     Args:
         projectors: One projector per hidden size.
         features: The student's features at any width, (B, N, D).
-        teacher_output: The teacher's features, (B, N, F).
+        teacher_output: The teacher's output, which contains its features, (B, N, F).
 
     Returns:
         The loss, (B,).

@@ -53,7 +53,7 @@ class QuantizeFinetune(ElasticPretrain):
     x_t, t, and text.
 
     Args:
-        inputs: The network, encoders, and settings of the run. The network is that of ``parents.start`` at one width.
+        inputs: The network, encoders, and settings of the run. The network is one width of the run ``parents.start``.
         steps: Number of sampling steps of a few-step model, or 0 for any other model. With 0, x_t and t are drawn as in
             pre-training. Otherwise, t is a randomly chosen sampling time, and the quantized network itself takes the
             Euler steps from noise to x_t.
@@ -62,8 +62,8 @@ class QuantizeFinetune(ElasticPretrain):
         high_bits: Number of bits for the most sensitive layers.
         weight_threshold: Layers with more weights than this are palettized.
         calibration_batches: Number of batches on which sensitivity is measured.
-        ranking: How the most sensitive layers are found: "mse" compares the mean squared errors of their outputs, as in
-            the paper, and "relative" compares these relative to the mean square of the output.
+        ranking: How the sensitivity of a layer is measured. "mse" is the mean squared error of its output, as in the
+            paper. "relative" is this error divided by the mean square of the output.
         time_shift: Factor by which the times are shifted toward noise.
         time_spread: See ``ElasticPretrain``. Used only if ``steps`` is 0.
         drop_text: See ``ElasticPretrain``. Used only if ``steps`` is 0.
@@ -188,7 +188,7 @@ class QuantizeFinetune(ElasticPretrain):
     def noisy_batch(self, batch: Mapping[str, Any], number: int, step: int) -> NoisyBatch:
         """Return noisy data or, for a few-step model, the model's own input to sampling step ``step``.
 
-        The sampling step is taken modulo the number of steps. For a few-step model, the target is a placeholder.
+        ``step`` is taken modulo the number of sampling steps. For a few-step model, the target is a placeholder.
         """
         if not self.times:
             return super().prepare(batch, number)

@@ -1,4 +1,4 @@
-"""What the stages that train decoders and autoencoders share: checks, random windows, and images for previews."""
+"""Functions shared by the stages that train decoders and autoencoders: checks, random windows, and preview samples."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
@@ -56,7 +56,7 @@ def random_window(sides: Sequence[int], limit: int, generator: torch.Generator) 
 
     Args:
         sides: Height and width of the images.
-        limit: Maximum side of the window, or 0 for the complete images.
+        limit: Maximum side length of the window, or 0 for complete images.
         generator: Random generator.
     """
     height, width = (min(limit or side, side) for side in sides)
@@ -68,7 +68,7 @@ def random_window(sides: Sequence[int], limit: int, generator: torch.Generator) 
 
 
 def first_validation_samples(stage: LightningModule) -> tuple[list[str], dict[str, Tensor]]:
-    """Return the captions and the tensors of the first validation samples. There are none if the split is empty."""
+    """Return the captions and tensors of the first validation samples. Both are empty if the validation set is."""
     data: Any = stage.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it dynamically
     batch: dict[str, Any] = next(iter(data.val_dataloader()), {"captions": []})
     tensors = {key: value for key, value in batch.items() if isinstance(value, Tensor)}

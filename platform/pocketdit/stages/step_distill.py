@@ -65,7 +65,7 @@ class Iteration(NamedTuple):
         time: Times of ``x_t``, (B,).
         text: One ``TextTokens`` per text encoder.
         condition: The captions as encoded by the teacher.
-        position: Seed, batch number, and rank, which seed the random draws.
+        position: Seed of the iteration's random draws (see ``draw_position``).
     """
 
     width: float
@@ -97,7 +97,7 @@ class StepDistill(LightningModule, Stage):
         critic_rate: The critic's learning rate as a multiple of the student's.
         matching_weight: Weight of L_DMD.
         output_weight: Weight of L_out.
-        feature_weight: Weight of L_feat. Its projectors are newly initialized.
+        feature_weight: Weight of L_feat. The projectors that it requires are newly initialized.
         student_input: With "rollout", the student takes its own sampling steps from noise to a randomly chosen sampling
             time. With "data", noise is added to real data for that time, as in the original DMD.
     """
@@ -291,7 +291,7 @@ class StepDistill(LightningModule, Stage):
         return x_0, {name: value.detach() for name, value in losses.items()}
 
     def critic_gradients(self, inputs: Iteration, x_0: Tensor, share: float = 1.0) -> Tensor:
-        """Compute the loss of Eq. 4 on the student's data estimate, add its gradient to the critic's, and return it."""
+        """Add the gradient of Eq. 4 on the student's data estimate to the critic's gradient, and return the loss."""
         network = self.networks.for_width(inputs.width)
         noise, time = self.draw_noise("critic", x_0, inputs.position)
         with active_adapter(network, CRITIC, restore=STUDENT):

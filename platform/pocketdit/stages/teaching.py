@@ -1,4 +1,4 @@
-"""Functions that the stages with a teacher share: the check of the latents, and the teacher's text."""
+"""Functions shared by the stages that have a teacher. They check its latents and encode text for it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,12 +26,13 @@ def require_same_latents(inputs: StageInputs[ElasticDiT], teacher: Teacher) -> N
 
 
 def teacher_condition(teacher: Teacher, batch: Mapping[str, Any], visible: Tensor | None = None) -> Any:
-    """Return the teacher's condition for the captions of a batch, from stored embeddings if the batch has any.
+    """Return the teacher's condition for the captions of a batch. It uses stored embeddings if the batch contains them.
 
     Args:
         teacher: The teacher.
         batch: The batch.
-        visible: (B,), bool. False for samples whose text is hidden from the student. These get the empty caption.
+        visible: (B,), bool. False for samples whose text is hidden from the student. For these samples, the teacher
+            gets the empty caption.
     """
     captions: list[str] = batch["captions"]
     if visible is None:
@@ -44,7 +45,7 @@ def teacher_condition(teacher: Teacher, batch: Mapping[str, Any], visible: Tenso
 
 
 def replace_hidden(tokens: TextTokens, blank: TextTokens, visible: Tensor) -> TextTokens:
-    """Replace the tokens of samples that are not visible with those of the empty caption.
+    """Replace the tokens of samples that are not visible with the tokens of the empty caption.
 
     If the tokens are padded to the longest caption of the batch, the result is padded to the longest remaining caption.
     """
@@ -65,5 +66,5 @@ def _float32(tokens: TextTokens) -> TextTokens:
 
 
 def any_visible(text: Sequence[TextTokens]) -> Tensor:
-    """For each sample, return whether the student sees tokens of any text encoder, as a mask (B,)."""
+    """Return a mask (B,) that is True for samples in which the student sees tokens of at least one text encoder."""
     return torch.stack([tokens.mask.any(dim=1) for tokens in text]).any(dim=0)

@@ -125,7 +125,7 @@ class TrainTinyDecoder(LightningModule, Stage):
             self.perceptual.to(self.device)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return the trained parameters by network. The gradient of each network is clipped separately."""
+        """Return the trained parameters of each network. The gradient of each network is clipped separately."""
         groups = {"gradient_norm/decoder": list(self.decoder.parameters())}
         if self.discriminator is not None:
             groups["gradient_norm/discriminator"] = list(self.discriminator.parameters())
@@ -214,7 +214,7 @@ class TrainTinyDecoder(LightningModule, Stage):
         }
 
     def preview(self, final: bool) -> Preview | None:
-        """Reconstruct the first validation images. Returns None if the validation set is empty."""
+        """Return reconstructions of the first validation images, or None if the validation set is empty."""
         captions, first = first_validation_samples(self)
         return Preview(self.reconstructions(first), captions) if captions else None
 
