@@ -1,4 +1,4 @@
-"""What published transformers of diffusers have in common, described as data: one ``Architecture`` per family.
+"""Describes published families of transformers in diffusers, each with one ``Architecture``.
 
 Shape letters: B = batch, C = latent channels, h x w = latent sides, L = text tokens, N = image tokens.
 """
@@ -16,13 +16,13 @@ from pocketdit.encoders.contract import TextTokens
 from pocketdit.encoders.vae import AutoencoderKind
 
 PATCH_SIZE = 2
-"""Latent positions per side of an image token. It is the same in all families."""
+"""Number of latent positions per side of an image token, which is the same for all families."""
 
 
 def linear_guidance(cond: Tensor, uncond: Tensor, guidance: float) -> Tensor:
-    """Apply classifier-free guidance. At 1, the result is the conditional velocity.
+    """Apply classifier-free guidance. If ``guidance`` is 1, the result is the conditional velocity.
 
-    Some pipelines compute cond + w (cond - uncond) instead. Their w is ``guidance`` - 1.
+    Some pipelines compute cond + w (cond - uncond) instead, where w is ``guidance`` - 1.
     """
     return uncond + guidance * (cond - uncond)
 
@@ -36,28 +36,30 @@ class TextShape(NamedTuple):
 
 @dataclass(frozen=True)
 class Architecture:
-    """A family of transformers: how they are called, and how their output becomes a velocity.
+    """A family of transformers: how to call them, and how to convert their output to a velocity.
 
     Attributes:
         name: Name of the family, for messages.
-        transformer: Class of the transformer in diffusers.
-        latents: The kind of autoencoder on whose latents the family is trained.
+        transformer: Name of the transformer's class in diffusers.
+        latents: Kind of the autoencoder whose latents the family was trained on.
         velocity: Function of (transformer, x_t, time, text, guidance) that returns the velocity noise - x_0,
-            (B, C, h, w). It contains the family's packing, its sign and its map of time. ``guidance`` matters only
-            for transformers that were distilled with guidance and take the scale as an input.
+            (B, C, h, w). It handles the family's token packing and its conventions for time and sign. ``guidance``
+            matters only for transformers that were distilled with guidance and take the scale as an input.
         text: Function of (repository, revision, max_tokens, dtype) that returns the configurations of the text
             encoders.
-        text_shapes: Function of (config, tokens, max_tokens) that returns the shape of the tokens of each text encoder
-            for captions with ``tokens`` tokens. The first one is that of the main text encoder.
-        max_tokens: Default of the longest caption, in tokens of the main text encoder, with its template.
+        text_shapes: Function of (config, tokens, max_tokens) that returns the shape of each text encoder's tokens for
+            captions with ``tokens`` tokens. The main text encoder comes first.
+        max_tokens: Default maximum length of a caption, including the template, in tokens of the main text encoder.
         is_packed: Whether the transformer's input is packed, so that it has C * ``PATCH_SIZE`` ** 2 channels.
-        feature_width: Attribute of the transformer that is the size of its features.
-        output: Module whose first input is the last block's output, with the N image tokens first.
-        blocks: Lists of the transformer's blocks, which FSDP2 shards one by one.
+        feature_width: Name of the transformer's attribute that contains the size of its features.
+        output: Name of the module whose first input is the last block's output, with the N image tokens first.
+        blocks: Names of the transformer's lists of blocks. FSDP2 shards each block separately.
         guide: Function of (conditional velocity, unconditional velocity, scale) that applies guidance.
-        required: Settings of the transformer's config without which it is another model, which needs other inputs.
-        lora_loader: Class of diffusers that reads a LoRA for the transformer. None if a few-step LoRA is not supported.
-        published: Settings of published transformers by repository. Those that are not listed are the defaults.
+        required: Values that the transformer's config must have. Models with other values need other inputs.
+        lora_loader: Name of the diffusers class that reads a LoRA for the transformer. None if a few-step LoRA is not
+            supported.
+        published: Mapping from published repositories to the settings in which their transformers differ from the
+            class's defaults.
     """
 
     name: str
@@ -82,12 +84,12 @@ class Architecture:
 
 
 def pack(latents: Tensor) -> Tensor:
-    """Turn latents (B, C, h, w) into image tokens (B, N, 4 C) in raster order. C is the outermost part of a token."""
+    """Convert latents (B, C, h, w) to image tokens (B, N, 4 C) in raster order. A token lists its values by channel."""
     return F.pixel_unshuffle(latents, PATCH_SIZE).flatten(2).transpose(1, 2)
 
 
 def unpack(tokens: Tensor, sides: Sequence[int]) -> Tensor:
-    """Turn image tokens (B, N, 4 C) into latents (B, C, h, w) with the sides (h, w), the inverse of ``pack``."""
+    """Convert image tokens (B, N, 4 C) to latents (B, C, h, w), where ``sides`` is (h, w). Inverse of ``pack``."""
     grid = [side // PATCH_SIZE for side in sides]
     return F.pixel_shuffle(torch.unflatten(tokens.transpose(1, 2), 2, grid), PATCH_SIZE)
 
@@ -98,7 +100,7 @@ def image_positions(latents: Tensor, axes: int, row_axis: int = 1) -> Tensor:
     Args:
         latents: Latents (B, C, h, w).
         axes: Number of axes of the rotary position embedding.
-        row_axis: Axis of the rows. The next one is the axis of the columns.
+        row_axis: Index of the row axis. The column axis is the next one.
     """
     height, width = (side // PATCH_SIZE for side in latents.shape[-2:])
     positions = torch.zeros(height, width, axes, device=latents.device)
@@ -108,7 +110,7 @@ def image_positions(latents: Tensor, axes: int, row_axis: int = 1) -> Tensor:
 
 
 def visible_or_none(tokens: TextTokens) -> Tensor | None:
-    """Return the mask of tokens, or None if all are visible, because attention without a mask is faster."""
+    """Return the tokens' mask, or None if all tokens are visible, because attention without a mask is faster."""
     return None if bool(tokens.mask.all()) else tokens.mask
 
 

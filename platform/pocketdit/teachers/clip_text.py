@@ -127,5 +127,5 @@ def clip_layers(encoder: TeacherTextEncoder) -> nn.ModuleList:
 
 
 def all_visible(embeddings: torch.Tensor) -> TextTokens:
-    """Return tokens that are all visible, including the padding, which these transformers also see."""
+    """Return embeddings as tokens that are all visible, including the padding, which these transformers do not mask."""
     return TextTokens(embeddings.float(), torch.ones(embeddings.shape[:2], dtype=torch.bool, device=embeddings.device))

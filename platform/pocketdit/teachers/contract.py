@@ -1,4 +1,4 @@
-"""The protocol for teachers.
+"""The protocols that teachers implement.
 
 Shape letters: B = batch, C = latent channels, h x w = latent sides, N = tokens in raster order, F = size of the
 teacher's features.
@@ -35,7 +35,8 @@ class TeacherOutput(NamedTuple):
 class StorableText(Protocol):
     """A teacher whose text embeddings a data set can store, so that a run need not load the teacher's text encoders.
 
-    This is optional. The constructor then accepts ``load_text``. If it is false, ``condition`` is not called.
+    This protocol is optional. A teacher that implements it has a constructor that accepts ``load_text``. If
+    ``load_text`` is false, ``condition`` is not called.
     """
 
     @classmethod
@@ -47,8 +48,8 @@ class StorableText(Protocol):
         """Return the ``condition`` argument of ``predict`` for stored tokens.
 
         Args:
-            text: The tokens of B captions by each text encoder.
-            blank: The tokens of the empty caption by each text encoder, with B = 1.
+            text: Each text encoder's tokens of B captions.
+            blank: Each text encoder's tokens of the empty caption, with B = 1.
         """
         ...
 
@@ -63,11 +64,11 @@ class Teacher(Protocol):
     feature_width: int
     """Size of the features, F."""
     patch_size: int
-    """Latent positions per side of a token: N = h w / patch_size^2."""
+    """Number of latent positions per side of a token: N = h w / patch_size^2."""
     channels: int
     """Number of latent channels, C."""
     has_few_step: bool
-    """Whether the teacher has a few-step LoRA, so that ``few_step`` can be called."""
+    """Whether the teacher has a few-step version, so that ``few_step`` can be called."""
 
     def check_latents(self, autoencoder: Component) -> None:
         """Check that the teacher was trained on the latents of an autoencoder.
@@ -106,12 +107,12 @@ class Teacher(Protocol):
         ...
 
     def few_step(self) -> AbstractContextManager[None]:
-        """Return a context manager that activates the few-step LoRA, so that ``predict`` uses the few-step teacher.
+        """Return a context manager inside which ``predict`` uses the few-step teacher.
 
-        Both teachers share the same base weights, so the few-step teacher needs extra memory only for the LoRA.
+        If the few-step teacher is a LoRA on the same base weights, only the LoRA needs extra memory.
 
         Raises:
-            RunError: The teacher has no few-step LoRA.
+            RunError: The teacher has no few-step version.
         """
         ...
 

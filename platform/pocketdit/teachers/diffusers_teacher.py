@@ -1,4 +1,4 @@
-"""A published text-to-image transformer of diffusers as a teacher. ``Architecture`` describes how it is called.
+"""A published text-to-image transformer of diffusers as a teacher. ``Architecture`` describes how to call it.
 
 Shape letters: B = batch, C = latent channels, h x w = latent sides, L = text tokens, N = image tokens, F = features.
 """
@@ -26,16 +26,16 @@ from pocketdit.teachers.transformer import load_transformer, require_same_shapes
 
 
 class Condition(NamedTuple):
-    """Captions in the format that the transformer expects, with one entry per text encoder."""
+    """Encoded captions in the format that the transformer expects. The lists have one entry per text encoder."""
 
     text: list[TextTokens]
     """The tokens of B captions, in the teacher's dtype."""
     blank: list[TextTokens] | None = None
-    """The tokens of the empty caption, with B = 1. None if the empty caption is encoded when it is needed."""
+    """The tokens of the empty caption, with B = 1. If None, the empty caption is encoded when it is needed."""
 
 
 class DiffusersTeacher:
-    """A frozen transformer and its text encoders. A subclass only names its ``architecture``.
+    """A frozen transformer and its text encoders. A subclass only sets ``architecture``.
 
     The few-step teacher is either a LoRA on the same weights or a second transformer of the same architecture.
 
@@ -51,8 +51,8 @@ class DiffusersTeacher:
         max_tokens: Maximum length of a caption, including the template of the text encoder. Longer captions are
             truncated. The default depends on the class.
         dtype: Precision of the weights and the computation. The results are always float32.
-        float8: Whether to store the weights of linear layers in 8 bits (e4m3), which are converted to ``dtype``
-            whenever a layer is used. This halves the memory and rounds the weights. It is only supported on one device.
+        float8: Whether to store the weights of linear layers in 8 bits (e4m3). They are converted to ``dtype`` whenever
+            a layer is used. This halves their memory but rounds the weights. It is only supported on one device.
         load_text: Whether to load the text encoders. A run sets it to false if its data set stores the embeddings.
 
     Raises:
@@ -124,7 +124,7 @@ class DiffusersTeacher:
             )
 
     def _transformers(self) -> list[Any]:
-        """Return the transformers, each once."""
+        """Return the distinct transformers."""
         return list({id(each): each for each in (self.transformer, self._few_step_transformer)}.values())
 
     @classmethod
@@ -152,7 +152,7 @@ class DiffusersTeacher:
         float8: bool = False,
         **_: object,
     ) -> TeacherOutline | None:
-        """Return the teacher without its weights, or None if its size is not known."""
+        """Return the teacher's outline, or None if its size is not known."""
         return diffusers_outline(
             cls.architecture,
             repository,
@@ -181,7 +181,7 @@ class DiffusersTeacher:
                 activate_adapter(self.transformer, None)
 
     def check_latents(self, autoencoder: Component) -> None:
-        """Raise ``ConfigError`` if the autoencoder's ``kind`` differs from that of the teacher."""
+        """Raise ``ConfigError`` if the autoencoder's ``kind`` is not the one that the teacher requires."""
         own = self.architecture.latents
         kind = autoencoder.init_args.get("kind", own)
         if kind != own:

@@ -1,4 +1,4 @@
-"""A few-step LoRA, such as that of Qwen-Image-Lightning, loaded into a transformer with checks that all of it fits."""
+"""Loads a few-step LoRA, such as Qwen-Image-Lightning, into a transformer, and checks that all its weights fit."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -45,7 +45,8 @@ def add_lora(transformer: Any, file: Path, architecture: Architecture) -> None:
         transformer.load_lora_adapter(
             weights, prefix=None, adapter_name=FEW_STEP_ADAPTER, metadata=metadata, low_cpu_mem_usage=True
         )
-    # KeyError: a layer lacks A or B. TypeError: the metadata is unknown. RuntimeError: the metadata has the wrong rank.
+    # KeyError: A or B of a layer is missing. TypeError: the metadata has an unknown entry. RuntimeError: the metadata
+    # has the wrong rank.
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         reason = f"{type(error).__name__}: {error}".partition("\n")[0].rstrip(" .:")
         raise RunError(f"{file}: not a complete LoRA that peft can load: {reason}") from error
@@ -70,7 +71,7 @@ def _require_fit(
         weights: Converted LoRA weights.
         stored: Names of all tensors in the file.
         transformer: The transformer.
-        lists: Names of the lists of the transformer's blocks.
+        lists: Names of the transformer's lists of blocks.
         file: The file, for error messages.
     """
     modules = dict(transformer.named_modules())
@@ -95,7 +96,7 @@ def _require_fit(
 
 
 def find_lora(lora: str, name: str | None) -> Path:
-    """Find the file of the LoRA on disk, or download it from the Hub."""
+    """Find the LoRA file on disk, or download it from the Hub."""
     description, path = "a few-step LoRA", Path(lora)
     if path.is_dir():
         files = sorted(path.glob("*.safetensors")) if name is None else [path / name]

@@ -18,7 +18,7 @@ from pocketdit.teachers.t5_text import T5Text
 
 
 def velocity(transformer: Any, x_t: Tensor, time: Tensor, text: Sequence[TextTokens], guidance: float) -> Tensor:
-    """Return the velocity noise - x_0, which is the transformer's output. All text tokens are at the origin."""
+    """Return the velocity noise - x_0, which is the transformer's output. All text tokens have position 0."""
     prompt, pooled = (tokens.embeddings for tokens in text)
     takes_guidance = transformer.config.guidance_embeds
     (prediction,) = transformer(
@@ -67,10 +67,10 @@ FLUX_1 = Architecture(
 
 
 class FluxTeacher(DiffusersTeacher):
-    """FLUX.1 [schnell] (black-forest-labs/FLUX.1-schnell), also as ``few_step``, or FLUX.1 [dev].
+    """FLUX.1 [schnell] (black-forest-labs/FLUX.1-schnell as both ``repository`` and ``few_step``), or FLUX.1 [dev].
 
     [schnell] was trained for one to four steps, so use it as a few-step teacher only. [dev] takes the guidance scale as
-    an input instead of running twice. ``max_tokens`` is the number of tokens of T5 to which captions are padded, up to
+    an input instead of running twice. ``max_tokens`` is the number of T5 tokens to which captions are padded, up to
     512; the published pipeline uses 256 for [schnell].
     """
 

@@ -69,8 +69,8 @@ FLUX_2_KLEIN = Architecture(
 class Flux2KleinTeacher(DiffusersTeacher):
     """FLUX.2 [klein] base (black-forest-labs/FLUX.2-klein-base-4B), with FLUX.2-klein-4B as ``few_step``.
 
-    Captions are padded to ``max_tokens``, up to 512, including the template. The transformer sees the padding, so all
-    of it is part of the stored embeddings.
+    Captions are padded to ``max_tokens``, which includes the template and is at most 512. The transformer does not mask
+    the padding, so the stored embeddings include it.
     """
 
     architecture = FLUX_2_KLEIN

@@ -25,7 +25,7 @@ from pocketdit.teachers.krea2_text import Krea2TextEncoder
 
 
 def velocity(transformer: Any, x_t: Tensor, time: Tensor, text: Sequence[TextTokens], _guidance: float) -> Tensor:
-    """Return the velocity noise - x_0, which is the transformer's output. All text tokens are at the origin."""
+    """Return the velocity noise - x_0, which is the transformer's output. All text tokens have position 0."""
     config = transformer.config
     embeddings = torch.unflatten(text[0].embeddings, -1, (config.num_text_layers, config.text_hidden_dim))
     origin = torch.zeros(embeddings.shape[1], 3, device=x_t.device)

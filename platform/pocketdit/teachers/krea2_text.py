@@ -29,12 +29,12 @@ HIDDEN_STATES = (2, 5, 8, 11, 14, 17, 20, 23, 26, 29, 32, 35)
 class Krea2TextEncoder(TeacherTextEncoder):
     """Hidden states of twelve layers of Qwen3-VL's language model, concatenated for every token.
 
-    The pipeline pads between the caption and the end of the template, hides the padding, and does not count it as
-    positions. Padding at the end has the same result, because attention is causal.
+    The pipeline inserts masked padding between the caption and the end of the template, and skips it when it numbers
+    the positions. Padding at the end has the same result, because attention is causal.
 
     Args:
         repository: See ``DiffusersTeacher``.
-        hidden_states: Indices of the hidden states. 0 is the embedding of the tokens.
+        hidden_states: Indices of the hidden states. 0 is the token embedding.
         revision: Revision of the repository on the Hub.
         max_tokens: Maximum length of a caption, including the end of the template, up to 512. Longer captions are
             truncated.

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class TeacherOutline(NamedTuple):
-    """A teacher with random weights.
+    """A teacher without its published weights.
 
     Attributes:
-        network: The teacher's network. ``run`` takes the batch size and the latents' height and width.
-        text_encoders: The teacher's text encoders that are large enough to matter. ``run`` takes the batch size.
+        network: The teacher's network. Its ``run`` takes the batch size and the latents' height and width.
+        text_encoders: The teacher's text encoders that are large enough to matter. Their ``run`` takes the batch size.
         feature_width: Size of the teacher's features.
-        weight_bytes: Size of the weights in memory. It differs from that of ``network`` if the weights are stored in 8
-            bits, or if the few-step teacher has weights of its own.
+        weight_bytes: Size of the weights in memory. It differs from the size of ``network`` if the weights are stored
+            in 8 bits, or if the few-step teacher is a separate transformer.
     """
 
     network: Outline
@@ -48,12 +48,12 @@ def diffusers_outline(
     """Return the outline of a teacher that diffusers loads, or None if its size is not known.
 
     Args:
-        architecture: Its architecture.
+        architecture: The teacher's architecture.
         repository: A folder, or the name of a repository on the Hub.
-        text_components: The configurations of its text encoders.
+        text_components: The configurations of the teacher's text encoders.
         tokens: Number of tokens of a caption.
         max_tokens: Maximum number of tokens of a caption.
-        copies: Number of networks in memory.
+        copies: Number of transformers in memory.
         dtype: Precision of the weights and the computation.
         float8: Whether the weights are stored in 8 bits.
         device: Device of the networks.
@@ -70,7 +70,7 @@ def diffusers_outline(
 
     transformer = stored = create(device)
     if float8:
-        # The pass runs without the conversions, because those back to 8 bits would count as additional memory.
+        # The counted pass does not convert weights, because converting them back to 8 bits would count as extra memory.
         stored = create(torch.device("meta"))
         stored.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=dtype)
     weight_bytes = copies * bytes_of(stored)
@@ -81,7 +81,7 @@ def diffusers_outline(
         text = [
             TextTokens(
                 torch.zeros(batch, *shape, dtype=dtype, device=device),
-                torch.ones(batch, shape.tokens, dtype=torch.bool),  # on the CPU, because ``velocity`` reads its values
+                torch.ones(batch, shape.tokens, dtype=torch.bool),  # on the CPU, because ``velocity`` reads the mask
             )
             for shape in shapes
         ]

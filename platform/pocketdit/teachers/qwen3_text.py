@@ -23,15 +23,15 @@ TEXT_ENCODER = "a Qwen3 text encoder"
 
 
 class Qwen3TextEncoder(TeacherTextEncoder):
-    """Hidden states of some layers of Qwen3, which reads a caption as a message in its chat template.
+    """Hidden states of some layers of Qwen3. The caption is the user's message in Qwen3's chat template.
 
     Args:
         repository: See ``DiffusersTeacher``.
         revision: Revision of the repository on the Hub.
-        layers: Indices of the hidden states, whose vectors are concatenated. 0 is the embedding of the tokens, and -1
-            is the output of the model.
-        thinking: Whether the template leaves room for thinking. Otherwise, it contains an empty thought.
-        padded: Whether the embeddings include the padding up to ``max_tokens``, which the transformer then sees.
+        layers: Indices of the hidden states to concatenate. 0 is the token embedding, and -1 is the output of the
+            model.
+        thinking: Whether the template enables thinking. Otherwise, it contains an empty thinking block.
+        padded: Whether the embeddings include the padding up to ``max_tokens``, which the transformer does not mask.
         max_tokens: Maximum number of tokens of a caption with its template, up to 512. Longer captions are truncated.
         dtype: Precision of the weights and the computation. The embeddings are always float32.
 
@@ -78,7 +78,10 @@ class Qwen3TextEncoder(TeacherTextEncoder):
     @override
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> TextTokens:
-        """Encode B captions to (B, L, width) on the weights' device. L is the longest caption's, or ``max_tokens``."""
+        """Encode B captions to (B, L, width) on the device of the weights.
+
+        L is ``max_tokens`` if the captions are padded, and the length of the longest caption otherwise.
+        """
         texts = [
             self.tokenizer.apply_chat_template(
                 [{"role": "user", "content": caption if caption.strip() else ""}],

@@ -1,6 +1,6 @@
-"""Qwen-Image (arXiv 2508.02324) as a teacher, whose few-step LoRA is Qwen-Image-Lightning.
+"""Qwen-Image (arXiv 2508.02324) as a teacher, with Qwen-Image-Lightning as its few-step LoRA.
 
-The student must use the latents of Qwen-Image's own autoencoder (``encoders.vae`` with kind "qwen_image").
+The student must use the latents of Qwen-Image's autoencoder (``encoders.vae`` with kind "qwen_image").
 """
 
 from collections.abc import Mapping, Sequence
@@ -69,7 +69,7 @@ QWEN_IMAGE = Architecture(
     max_tokens=512,
     is_packed=True,
     guide=renormalized_guidance,
-    # Variants with these settings need inputs other than an image and text.
+    # Variants with other values need inputs other than an image and text.
     required={"patch_size": 2, "guidance_embeds": False, "use_additional_t_cond": False, "use_layer3d_rope": False},
     lora_loader="QwenImageLoraLoaderMixin",
     published={"Qwen/Qwen-Image": {}},

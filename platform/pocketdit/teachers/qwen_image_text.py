@@ -27,7 +27,7 @@ TEMPLATE = (
 TEMPLATE_PREFIX_TOKENS = 34
 MAX_TOKENS = 1024
 # The pipeline has no default negative prompt. Its documentation and Qwen-Image's examples use a space as the empty
-# prompt. Inside the template, a space does not give the same tokens as an empty string.
+# prompt. Inside the template, a space is not tokenized like an empty string.
 EMPTY_PROMPT = " "
 TEXT_ENCODER = "a Qwen2.5-VL text encoder"
 

@@ -50,7 +50,7 @@ class RunTeacher:
         load_text: Whether to load the text encoders. A run sets it to false if its data set stores the embeddings.
 
     Raises:
-        ConfigError: ``run`` is itself a few-step model, or the LoRA belongs to another run.
+        ConfigError: ``run`` is itself a few-step model, or ``few_step`` did not start from ``run``.
         RunError: A run does not exist or has no weights yet, or the LoRA does not fit.
     """
 

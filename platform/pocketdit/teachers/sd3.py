@@ -23,7 +23,7 @@ TIME_SCALE = 1000
 def velocity(transformer: Any, x_t: Tensor, time: Tensor, text: Sequence[TextTokens], _guidance: float) -> Tensor:
     """Return the velocity noise - x_0, which is the transformer's output.
 
-    The tokens of both CLIP models are concatenated along their width and padded to that of T5.
+    The embeddings of both CLIP models are concatenated and then padded to the width of T5's embeddings.
     """
     t5, small, large = (tokens.embeddings for tokens in text)
     clip = torch.cat([small, large], dim=-1)
@@ -84,7 +84,7 @@ class StableDiffusion3Teacher(DiffusersTeacher):
     """Stable Diffusion 3.5 (stabilityai/stable-diffusion-3.5-medium), with a few-step LoRA or transformer.
 
     ``lora`` can be tensorart/stable-diffusion-3.5-medium-turbo with the ``lora_file`` lora_sd3.5m_4steps.safetensors.
-    ``max_tokens`` is the number of tokens of T5 to which captions are padded, up to 512.
+    ``max_tokens`` is the number of T5 tokens to which captions are padded, up to 512.
     """
 
     architecture = SD3

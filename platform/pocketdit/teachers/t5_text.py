@@ -18,7 +18,7 @@ TEXT_ENCODER = "a T5 text encoder"
 
 
 class T5Text(TeacherTextEncoder):
-    """The encoder of T5. As in the pipelines, neither T5 nor the transformer hides the padding.
+    """The encoder of T5. As in the published pipelines, neither T5 nor the transformer masks the padding.
 
     Args:
         repository: See ``DiffusersTeacher``.

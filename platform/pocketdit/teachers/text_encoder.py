@@ -1,4 +1,4 @@
-"""What the text encoders of teachers have in common: they are part of a pipeline's repository on the Hub."""
+"""Base class and loading functions for the text encoders of teachers, which are part of a pipeline's repository."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ class TeacherTextEncoder(FrozenModule):
 
     Attributes:
         model: The language model.
-        tokenizer: Its tokenizer.
+        tokenizer: The language model's tokenizer.
         width: Size of each embedding.
         max_tokens: Maximum number of tokens of a caption.
     """
@@ -86,7 +86,7 @@ def load_tokenizer(
     folder: str = DEFAULT_FOLDER,
     **options: Any,
 ) -> Any:
-    """Load the tokenizer of a text encoder after checking what the text encoder is.
+    """Check the type of a text encoder, and load its tokenizer.
 
     Args:
         loader: The tokenizer's class in transformers.
@@ -94,7 +94,8 @@ def load_tokenizer(
         kinds: Accepted model types of the text encoder.
         repository: A folder, or the name of a repository on the Hub.
         revision: Revision of the repository on the Hub.
-        folder: Folder of the text encoder. That of the tokenizer is named after it.
+        folder: Folder of the text encoder. The tokenizer's folder has the same name, except that "tokenizer" replaces
+            "text_encoder".
         options: Further arguments of ``from_pretrained``.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The text encoders of teachers without their weights, for cost estimates that download nothing."""
+"""Teachers' text encoders without their weights, for cost estimates that download nothing."""
 
 import json
 from collections.abc import Mapping
@@ -67,7 +67,7 @@ def language_model_outline(
 
     Args:
         kind: Type of the model in transformers.
-        known: Settings by repository, for those that are not folders.
+        known: Mapping from repositories on the Hub to the settings of their text encoders.
         repository: A folder, or the name of a repository on the Hub.
         tokens: Number of tokens of each caption.
         dtype: Precision of the weights and the computation.
@@ -92,5 +92,5 @@ def language_model_outline(
 
 
 def _own(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that determine the size. The others, such as the type of the weights, are left out."""
+    """Return the model's settings, except its type and the dtype of its weights, which are passed separately."""
     return {name: value for name, value in config.items() if name not in ("model_type", "dtype", "torch_dtype")}

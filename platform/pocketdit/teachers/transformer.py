@@ -1,4 +1,4 @@
-"""Loading a published transformer of diffusers, with checks that it is the right one and complete."""
+"""Loads a published transformer of diffusers, and checks that it is complete and of the right kind."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ def load_transformer(architecture: Architecture, repository: str, revision: str 
                 f"{repository}: not {architecture.name}'s text-to-image transformer: its config sets {name} to {value}"
             )
     with explain_load_errors(description, repository):
-        # By default, from_pretrained does not first initialize gigabytes of random weights.
+        # By default, from_pretrained does not waste time on initializing gigabytes of random weights first.
         model, report = loader.from_pretrained(
             repository, **source, torch_dtype=dtype, use_safetensors=True, output_loading_info=True
         )
@@ -43,7 +43,7 @@ def require_same_shapes(few_step: Any, base: Any, few_step_name: str, base_name:
     """Check that the few-step transformer has the same architecture as the base transformer.
 
     Raises:
-        RunError: A weight has different shapes in the two, or exists in only one of them.
+        RunError: A weight exists in only one of the transformers, or has different shapes in the two.
     """
     shapes, expected = ({name: each.shape for name, each in model.named_parameters()} for model in (few_step, base))
     different = sorted(name for name in {*shapes, *expected} if shapes.get(name) != expected.get(name))
