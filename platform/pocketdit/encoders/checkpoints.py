@@ -44,7 +44,7 @@ def local_folder(repository: str, revision: str | None) -> Path | None:
         revision: Revision of the repository on the Hub.
 
     Returns:
-        None if the repository is not a folder and is not in the cache of the Hub.
+        The folder, or None if the repository is neither a folder nor in the Hub's cache.
     """
     if Path(repository).is_dir():
         return Path(repository)
@@ -60,12 +60,12 @@ def local_folder(repository: str, revision: str | None) -> Path | None:
 
 
 def is_path(repository: str) -> bool:
-    """Return whether the string cannot be an OWNER/NAME repository on the Hub."""
+    """Return whether a repository must be a path, because it cannot be an OWNER/NAME repository on the Hub."""
     return repository.startswith((".", "/", "~", "\\")) or repository.count("/") != 1
 
 
 def require_complete(description: str, repository: str, missing: Collection[str]) -> None:
-    """Check that no weights are missing, because libraries only warn about them and initialize them randomly.
+    """Check that no weights are missing. Libraries only warn about missing weights and initialize them randomly.
 
     Args:
         description: Description of the checkpoint for the error message, with an article.

@@ -1,6 +1,6 @@
 """Text conditioning of a batch, and text dropout for classifier-free guidance.
 
-Hiding text changes only the masks. A sample can have no visible text tokens at all, because the backbone adds a learned
+Hiding text changes only the masks. A sample may have no visible text tokens at all, because the backbone adds a learned
 token that is always visible.
 """
 
@@ -41,7 +41,7 @@ def text_dropout(tokens: Sequence[TextTokens], probability: float, generator: to
 
 
 def unconditional(tokens: Sequence[TextTokens]) -> list[TextTokens]:
-    """Return the same tokens, all of them hidden."""
+    """Return the same tokens with all of them hidden."""
     return [encoded._replace(mask=torch.zeros_like(encoded.mask)) for encoded in tokens]
 
 
@@ -51,6 +51,6 @@ def is_empty(prompt: str) -> bool:
 
 
 def hide_empty(tokens: Sequence[TextTokens], prompts: Sequence[str]) -> list[TextTokens]:
-    """Hide the tokens of empty prompts, for which some encoders return tokens that mark the beginning and the end."""
+    """Hide the tokens of empty prompts, for which some encoders return start and end tokens."""
     has_text = torch.tensor([not is_empty(prompt) for prompt in prompts])
     return [encoded._replace(mask=encoded.mask & has_text[:, None].to(encoded.mask.device)) for encoded in tokens]

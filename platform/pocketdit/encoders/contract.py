@@ -29,7 +29,7 @@ class Autoencoder(Protocol):
     channels: int
     """Number of latent channels, C."""
     factor: int
-    """Pixels per side of a latent position, H / h = W / w. A class attribute, so it can be read without an instance."""
+    """Pixels per side of a latent position, H / h = W / w. A class attribute, so that it can be read from the class."""
 
     def encode(self, images: Tensor) -> Tensor:
         """Encode images (B, 3, H, W) in [-1, 1] to normalized float32 latents (B, C, h, w)."""
@@ -63,12 +63,12 @@ class Reading(NamedTuple):
     unknown: tuple[str, ...] = ()
     """Parts of the caption that have no token."""
     words: tuple[str, ...] = ()
-    """Words of the caption, if the network learns the meaning of words only from the training captions."""
+    """Words of the caption. Empty unless the network learns the meaning of words only from the training captions."""
 
 
 @runtime_checkable
 class CaptionReader(Protocol):
-    """A text encoder that can report what it sees of captions without encoding them. This is optional."""
+    """A text encoder that can report what it sees of captions without encoding them. This protocol is optional."""
 
     max_tokens: int
 
@@ -83,16 +83,16 @@ class FrozenModule(nn.Module):
     Subclasses must call ``freeze()`` after creating their weights. Gradients still flow to the inputs.
 
     Attributes:
-        init_args: The arguments of the constructor, including defaults, which encoded data sets record.
-        weight_sources: Names of arguments that only say where the weights are. The weights identify the module, and
-            these arguments do not.
+        init_args: Arguments of the constructor, including defaults. Encoded data sets record them.
+        weight_sources: Names of the arguments that only specify where the weights are stored. The identity of the
+            module depends on the weights, not on these arguments.
     """
 
     init_args: dict[str, Any]
     weight_sources: tuple[str, ...] = ()
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Record the arguments. Copies are created without arguments and take those of the original."""
+        """Record the arguments. A copy is created without arguments, and then gets the arguments of the original."""
         module = super().__new__(cls)
         bound = inspect.signature(cls).bind_partial(*args, **kwargs)
         bound.apply_defaults()
@@ -107,13 +107,13 @@ class FrozenModule(nn.Module):
             init_args: Arguments of the constructor.
 
         Returns:
-            None if the weights are not files on this machine.
+            The folder, or None if the weights are not files on this machine.
         """
         return None
 
     @classmethod
     def attribution(cls, init_args: Mapping[str, Any]) -> str | None:
-        """Return whom a run with this module must credit, on one line, or None if nobody must be credited.
+        """Return the notice with which a run must credit this module's authors, as one line, or None if not required.
 
         Args:
             init_args: Arguments of the constructor.

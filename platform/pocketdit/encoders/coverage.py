@@ -17,10 +17,11 @@ class _Counts:
 
     Attributes:
         cut: Number of captions with more tokens than the encoder sees.
-        empty: Number of captions without any token that the encoder sees.
+        empty: Number of captions in which the encoder sees no token.
         with_unknown: Number of captions with parts that have no token.
-        unknown: Number of captions that contain each part without a token.
-        words: Number of captions that contain each word. Empty if the encoder knows words from pre-training.
+        unknown: For each part that has no token, the number of captions that contain it.
+        words: For each word, the number of captions that contain it. Empty if the encoder knows words from
+            pre-training.
     """
 
     cut: int = 0
@@ -46,7 +47,7 @@ class CaptionCoverage:
         self.captions = 0
 
     def add(self, captions: Sequence[str]) -> None:
-        """Count captions."""
+        """Add captions to the counts."""
         self.captions += len(captions)
         for reader, counts in zip(self._readers, self._counts, strict=True):
             for reading in reader.read(captions):
@@ -61,7 +62,7 @@ class CaptionCoverage:
 
         Args:
             split: Name of the split.
-            training: All captions of the training split, to count the words that do not occur in it.
+            training: Coverage of all training captions. If None, words that are missing from them are not counted.
         """
         lines = []
         for i, (reader, counts) in enumerate(zip(self._readers, self._counts, strict=True)):
@@ -86,8 +87,8 @@ def coverage_lines(coverages: Mapping[str, CaptionCoverage], *, complete: bool) 
     """Return the lines of all splits.
 
     Args:
-        coverages: The counts by split.
-        complete: Whether all training captions were counted. Only then can words that do not occur in them be counted.
+        coverages: Mapping from the name of each split to its counts.
+        complete: Whether all training captions were counted. If not, words that are missing from them are not counted.
     """
     training = coverages.get("train") if complete else None
     return [line for split, coverage in coverages.items() for line in coverage.lines(split, training)]

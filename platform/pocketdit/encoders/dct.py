@@ -86,7 +86,7 @@ class DCTAutoencoder(FrozenModule):
         self.freeze()
 
     def centered(self, mean: float) -> float:
-        """Return the ``center`` with which the first latent channel, whose mean is now ``mean``, has mean 0."""
+        """Return the ``center`` that shifts the mean of the first latent channel from ``mean`` to 0."""
         center = self.center + mean * self.scale / (BLOCK * math.sqrt(3))  # the mean gray level of the images
         return min(max(center, -1.0), 1.0)
 

@@ -17,7 +17,7 @@ from pocketdit.encoders.contract import TextTokens
 from pocketdit.encoders.portable import PortableText
 from pocketdit.encoders.word_tokens import Vector, WordTokenEncoder
 
-_CACHE_SIZE = 1 << 16  # entries; bounded because a large set of captions has too many phrases to cache
+_CACHE_SIZE = 1 << 16  # number of entries, limited because a large set of captions has too many phrases to cache
 # Shares of a phrase token's variance that come from its 1-, 2-, and 3-grams.
 _SHARES = (1 / 2, 1 / 3, 1 / 6)
 _REACH = len(_SHARES) - 1
@@ -41,7 +41,7 @@ def phrase_vector(window: tuple[str, ...], width: int) -> Vector:
     Each n contributes a fixed share of the variance, divided evenly among its n-grams inside the caption.
 
     Args:
-        window: The word, preceded by two words and followed by two words. Words outside the caption are empty.
+        window: Two preceding words, the word, and two following words. Positions outside the caption are empty strings.
         width: Size of the vector.
     """
     middle = len(window) // 2

@@ -1,6 +1,6 @@
-"""What determines the results of an encoder: its class, its arguments, and its weights.
+"""The identity of an encoder, which consists of its class, its arguments, and its weights.
 
-An encoded data set records this, and a run compares it with its own encoders.
+An encoded data set records the identities of its encoders, and a run compares them with its own encoders.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from pocketdit.errors import ConfigError
 
 
 def identify(encoder: object) -> dict[str, Any]:
-    """Return the class, the arguments including defaults, and a hash of the weights, in a form that JSON preserves."""
+    """Return an encoder's class, arguments (including defaults), and hash of the weights, as JSON values."""
     arguments = encoder.init_args if isinstance(encoder, FrozenModule) else {}
     return {
         "class": _class_name(type(encoder)),
@@ -50,17 +50,17 @@ def require_same(stored: Mapping[str, Any], encoder: object, key: str = "autoenc
 def is_same_unloaded(
     stored: Mapping[str, Any], cls: type, init_args: Mapping[str, Any], key: str = "autoencoder"
 ) -> bool:
-    """Compare the class and arguments of an encoder with the one that encoded a data set, without loading its weights.
+    """Compare an encoder with the encoder that encoded a data set, without loading any weights.
 
     Args:
         stored: The identity that the data set records.
         cls: Class of the encoder to use with the data set.
-        init_args: Arguments of its constructor.
+        init_args: Arguments for the constructor of ``cls``.
         key: See ``require_same``.
 
     Returns:
-        True if both encoders have the same weights files or, without such files on this machine, name the same source
-        of the weights. False if the weights must be loaded to compare them.
+        True if both encoders have the same weights files or, if there are no such files on this machine, the same
+        source of weights. False if the weights must be loaded to compare them.
 
     Raises:
         ConfigError: The classes or the arguments differ.
@@ -100,7 +100,7 @@ def _hash_files(folder: Path) -> str:
 def _require_same_settings(
     stored: Mapping[str, Any], ours: Mapping[str, Any], sources: Sequence[str], key: str
 ) -> None:
-    """Compare the class and the arguments, except the locations of the weights, which do not identify them."""
+    """Compare the class and the arguments, except arguments that only specify where the weights are stored."""
     if stored["class"] != ours["class"]:
         raise _mismatch(key, stored["class"], ours["class"])
     theirs, own = dict(stored["init_args"]), ours["init_args"]

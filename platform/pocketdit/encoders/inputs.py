@@ -27,7 +27,7 @@ class Deferred(Generic[T]):
 
     @cached_property
     def value(self) -> T:
-        """The object."""
+        """The object, which is created on the first access."""
         created = self._create()
         self.is_created = True
         return created
@@ -91,7 +91,7 @@ class Encoders:
 
     @torch.no_grad()
     def latents(self, batch: Mapping[str, Any]) -> Tensor:
-        """Return the normalized latents of a batch, encoding its images if it has no latents.
+        """Return the normalized latents of a batch. If the batch contains no latents, its images are encoded.
 
         Args:
             batch: A batch with "latents" (B, C, h, w) or with uint8 "images" (B, 3, H, W).
@@ -114,10 +114,10 @@ class Encoders:
         return torch.Size((count, self.autoencoder.channels, height // factor, width // factor))
 
     def text_of(self, batch: Mapping[str, Any]) -> list[TextTokens]:
-        """Return one ``TextTokens`` per encoder for a batch, encoding its captions if it has no tokens.
+        """Return one ``TextTokens`` per encoder for a batch. If the batch contains no tokens, its captions are encoded.
 
         Args:
-            batch: A batch with "text" (one ``TextTokens`` of any type per encoder) or with "captions" (B strings).
+            batch: A batch with "text" (one ``TextTokens`` of any dtype per encoder) or with "captions" (B strings).
         """
         if "text" in batch:
             return [tokens._replace(embeddings=tokens.embeddings.float()) for tokens in batch["text"]]

@@ -1,4 +1,4 @@
-"""The small autoencoder that PocketDiT trains itself, with its weights frozen."""
+"""The small autoencoder that PocketDiT itself can train, with frozen weights."""
 
 from collections.abc import Mapping
 from importlib.resources import as_file, files
@@ -24,7 +24,7 @@ SHIPPED = files("pocketdit.encoders") / "weights" / "pictograms.safetensors"
 
 
 class LearnedAutoencoder(FrozenModule):
-    """An autoencoder that ``experiments/emoji/autoencoder.yaml`` has trained.
+    """An autoencoder that was trained with ``experiments/emoji/autoencoder.yaml``.
 
     The shipped weights were trained on pictograms, compositions of pictograms, and a few photographs. Their latents
     have a mean of 0 and a standard deviation of 1 in every channel.
@@ -77,7 +77,7 @@ class LearnedAutoencoder(FrozenModule):
 
 
 def load_into(network: ConvAutoencoder, path: str | None) -> None:
-    """Load weights in float32 from a file, or the shipped weights.
+    """Load weights in float32 from a file, or the shipped weights if ``path`` is None.
 
     Raises:
         RunError: The file cannot be read, or its weights do not match the network.

@@ -2,7 +2,8 @@
 
 For FLUX.1 and Stable Diffusion 3, the mean is the shift factor (0.1159 for FLUX.1), and the standard deviation is the
 inverse of the scaling factor (1 / 0.3611). For Qwen-Image, each channel has its own mean and standard deviation. For
-FLUX.2, they are those of a batch norm over 2x2 patches, so each channel has four, by the position in the patch.
+FLUX.2, the mean and standard deviation come from a batch norm over 2x2 patches, so they also depend on the position in
+the patch.
 """
 
 from typing import Any
@@ -13,12 +14,12 @@ from torch import Tensor
 
 
 def has_frames(model: Any) -> bool:
-    """Return whether a model is a video autoencoder, as Qwen-Image's is. An image is a video with a single frame."""
+    """Return whether a model is a video autoencoder, such as Qwen-Image's. An image is a video with a single frame."""
     return "latents_mean" in model.config and "z_dim" in model.config
 
 
 def has_batch_norm(model: Any) -> bool:
-    """Return whether a model normalizes its latents with a batch norm over 2x2 patches, as FLUX.2's does."""
+    """Return whether a model normalizes its latents with a batch norm over 2x2 patches, as in FLUX.2."""
     return "batch_norm_eps" in model.config
 
 
@@ -27,7 +28,7 @@ def latent_statistics(model: Any, latents: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         model: The autoencoder.
-        latents: Latents (B, C, h, w), whose device and sides are used.
+        latents: Latents (B, C, h, w). Only their device and sides are used.
 
     Returns:
         Two float32 tensors that can be broadcast to (C, h, w).
@@ -48,7 +49,7 @@ def latent_statistics(model: Any, latents: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def encode_normalized(model: Any, images: Tensor) -> Tensor:
-    """Encode images (B, 3, H, W) in [-1, 1] to the float32 mode of the normalized latents (B, C, h, w)."""
+    """Encode images (B, 3, H, W) in [-1, 1] to normalized float32 latents (B, C, h, w), the mode of the posterior."""
     images = images.to(model.dtype)
     with torch.autocast(images.device.type, enabled=False):
         posterior = model.encode(images[:, :, None] if has_frames(model) else images).latent_dist

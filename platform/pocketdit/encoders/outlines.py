@@ -1,8 +1,8 @@
 """Published networks without their weights, for cost estimates that download nothing.
 
 The class of a frozen network may define ``outline``, which takes a device and the arguments of the constructor and
-returns an ``Outline``. The numbers of layers and channels come from ``config.json`` if the repository is a folder, and
-otherwise from the constants below, which are those of the repositories in ``experiments/paper``.
+returns an ``Outline``. The numbers of layers and channels are read from ``config.json`` if the repository is a folder,
+and otherwise from the constants below, which include every repository in ``experiments/paper``.
 """
 
 import json
@@ -15,7 +15,7 @@ from torch import nn
 
 
 class Outline(NamedTuple):
-    """A frozen network with random weights.
+    """A frozen network without its published weights.
 
     Attributes:
         network: The network.

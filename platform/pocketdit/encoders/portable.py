@@ -1,7 +1,7 @@
 """What an app needs to compute the embeddings of a text encoder: a tokenizer that it implements, and a graph to run.
 
-A text encoder with a method ``portable`` that returns a ``PortableText`` can be exported. Its embeddings must be those
-of ``encode``, padded with zeros to ``max_tokens``.
+A text encoder with a method ``portable`` that returns a ``PortableText`` can be exported. The graph's embeddings must
+be the same as those of ``encode``, padded with zeros to ``max_tokens``.
 """
 
 from collections.abc import Mapping
@@ -18,8 +18,9 @@ class PortableText:
     Attributes:
         tokenizer: Kind of the tokenizer (see ``export/app/tokenizers.py``) and its settings, as JSON values.
         module: Module that takes ``inputs`` as positional arguments and returns embeddings (1, L, width).
-        inputs: Example inputs by name. The last one is ``mask`` (1, L): 1 for visible tokens and 0 for padding.
-        files: Content of the tokenizer's files by name.
+        inputs: Mapping from names to example inputs. The last input is ``mask`` (1, L): 1 for visible tokens and 0 for
+            padding.
+        files: Mapping from the names of the tokenizer's files to their contents.
     """
 
     tokenizer: dict[str, Any]
@@ -38,7 +39,7 @@ class PortableEncoder(Protocol):
 
 
 class AddPositions(nn.Module):
-    """The graph of an encoder whose tokenizer computes the word vectors: adds positions, and hides padding.
+    """The graph of an encoder whose tokenizer computes the word vectors. It adds positions and sets padding to zero.
 
     Args:
         positions: Position embeddings (L, width).

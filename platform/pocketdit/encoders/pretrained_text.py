@@ -41,7 +41,7 @@ class _PretrainedEncoder(FrozenModule):
         return local_folder(init_args["repository"], init_args.get("revision"))
 
     def read(self, captions: Sequence[str]) -> list[Reading]:
-        """Return what the encoder sees of each caption. The tokenizer has no token for the unknown parts."""
+        """Return what the encoder sees of each caption. A part for which the tokenizer has no token is unknown."""
         batch = self.tokenizer(list(captions), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         room = self.max_tokens - self.tokenizer.num_special_tokens_to_add()
         readings = []
@@ -91,7 +91,7 @@ class ClipTextEncoder(_PretrainedEncoder):
         files = {"tokenizer.json": self.tokenizer.backend_tokenizer.to_str().encode()}
         ids = torch.full((1, self.max_tokens), int(self.tokenizer.eos_token_id), dtype=torch.int32)
         mask = (torch.arange(self.max_tokens)[None] < self.max_tokens // 2).float()
-        graph = LastHiddenStates(copy.deepcopy(self.model).float())  # float() would convert this encoder as well
+        graph = LastHiddenStates(copy.deepcopy(self.model).float())  # a copy, because float() works in place
         return PortableText(tokenizer, graph, {"ids": ids, "mask": mask}, files)
 
     @classmethod

@@ -15,15 +15,15 @@ from pocketdit.encoders.outlines import AUTOENCODER_CLASSES, Outline, autoencode
 from pocketdit.errors import RunError
 
 AutoencoderKind = Literal["flux", "flux2", "qwen_image", "sd3"]
-# The factors of the latents of both kinds that have the same class. Their weights differ, too.
+# Scaling factors of the two kinds that have the same class in diffusers. They tell the two kinds apart.
 _SCALING_FACTORS = {"flux": 0.3611, "sd3": 1.5305}
 
 
 class DiffusersAutoencoder(FrozenModule):
     """A variational autoencoder whose latents are the mode of the posterior, normalized as in the original model.
 
-    The mode is used instead of a random draw because the posterior is narrow. Each image then has exactly one latent,
-    which can be stored. The normalization is described in ``normalized_latents.py``.
+    The mode is used instead of a random draw because the posterior is narrow. The latents of an image are then always
+    the same and can be stored. The normalization is described in ``normalized_latents.py``.
 
     Args:
         repository: A folder that contains the autoencoder, or a pipeline with the autoencoder in ``vae/``.
@@ -98,7 +98,7 @@ class DiffusersAutoencoder(FrozenModule):
     def encode(self, images: Tensor) -> Tensor:
         """Encode images (B, 3, H, W) in [-1, 1] to float32 latents (B, C, h, w).
 
-        H and W must be multiples of ``factor`` or, for FLUX.2, which normalizes 2x2 patches, of twice that.
+        H and W must be multiples of ``factor``, or of ``2 * factor`` for FLUX.2, which normalizes 2x2 patches.
         """
         multiple = 2 * self.factor if has_batch_norm(self.model) else self.factor
         if images.shape[-2] % multiple or images.shape[-1] % multiple:
@@ -111,7 +111,7 @@ class DiffusersAutoencoder(FrozenModule):
 
 
 def _subfolder(repository: Path) -> str | None:
-    """Return the folder of the autoencoder in a repository, or None if the repository contains nothing else."""
+    """Return the folder of the autoencoder in a repository, or None if the repository contains only the autoencoder."""
     return None if (repository / "config.json").is_file() else "vae"
 
 

@@ -1,4 +1,4 @@
-"""What the text encoders with one token per word share: splitting, padding, and positions."""
+"""Base class of the text encoders with one token per word: word splitting, padding, and positions."""
 
 import re
 import unicodedata
@@ -22,7 +22,7 @@ def split_words(caption: str) -> list[str]:
 
 
 def sinusoidal_positions(length: int, width: int) -> Tensor:
-    """Compute the position embedding (length, width) of Vaswani et al. 2017, Sec. 3.5, sines before cosines.
+    """Compute the position embedding (length, width) of Vaswani et al. 2017, Sec. 3.5, with sines before cosines.
 
     Wavelengths range from 2 pi to 2 pi ``length`` words. Longer waves would hardly change within a caption.
     """
@@ -32,7 +32,7 @@ def sinusoidal_positions(length: int, width: int) -> Tensor:
 
 
 class WordTokenEncoder(FrozenModule):
-    """Adds a position embedding to word vectors, which are a pure function of the caption."""
+    """Adds a position embedding to word vectors, which depend only on the caption."""
 
     positions: Tensor
 

@@ -27,16 +27,16 @@ VECTORS = "weights/l2_supercat_256.safetensors"
 TOKENIZER = "tokenizers/l2_supercat_tokenizer_config.json"
 VECTOR_SIZE = 256
 MAX_PIECES = 16
-"""Number of tokens per word in the portable form. Further tokens are left out of the mean."""
+"""Number of tokens per word in the portable form. Any further tokens of a word are left out of its mean."""
 _MIN_SCALE = 1e-6
 
 
 class WordVectorEncoder(WordTokenEncoder):
-    """Encodes each word as its vector and those of its neighbors.
+    """Encodes each word as its own vector and the vectors of its neighbors.
 
     The vector of a word is the mean of the vectors of its tokens, scaled to a mean square of 1. The embedding
-    concatenates the vectors of the words from ``context`` before to ``context`` after it, which ties "two" to "apples".
-    Beyond the ends of the caption, vectors are zero.
+    concatenates the vectors of ``context`` words before it, the word, and ``context`` words after it, which ties "two"
+    to "apples". Beyond the ends of the caption, vectors are zero.
 
     Args:
         context: Number of neighbors on each side. The width is 256 * (2 * ``context`` + 1).
@@ -58,14 +58,14 @@ class WordVectorEncoder(WordTokenEncoder):
             vectors = load_file(folder / VECTORS)["embedding.weight"]
         except (OSError, SafetensorError, KeyError) as error:
             raise RunError(f"text_encoders: WordLlama's files in {folder} cannot be read ({error})") from error
-        except Exception as error:  # the tokenizer raises Exception itself
+        except Exception as error:  # the tokenizers package raises no more specific class
             raise RunError(f"text_encoders: WordLlama's tokenizer in {folder} cannot be read ({error})") from error
-        self.register_buffer("vectors", vectors, persistent=False)  # a buffer, so that it identifies the encoder
+        self.register_buffer("vectors", vectors, persistent=False)  # part of the encoder's identity
         self._context = context
         self._known: dict[str, Vector] = {}
 
     def read(self, captions: Sequence[str]) -> list[Reading]:
-        """Return what the encoder sees of each caption. It knows words that do not occur in training."""
+        """Return what the encoder sees of each caption, without the words, because none must be learned in training."""
         return [reading._replace(words=()) for reading in super().read(captions)]
 
     def encode(self, captions: Sequence[str]) -> TextTokens:
@@ -122,7 +122,7 @@ class WordVectorGraph(nn.Module):
 
         Args:
             ids: Token IDs of each word (1, L, ``MAX_PIECES``).
-            weights: Weights of the tokens in the mean of their word, 0 for unused places, in the same shape.
+            weights: Weight of each token in the mean of its word, in the same shape. Unused places have weight 0.
             mask: Mask (1, L): 1 for a word and 0 for padding.
 
         Returns:
@@ -137,7 +137,7 @@ class WordVectorGraph(nn.Module):
 
 
 def package_folder() -> Path:
-    """Return the folder of WordLlama, whose code is not run.
+    """Return the folder of the WordLlama package without running its code.
 
     Raises:
         RunError: WordLlama is not installed.
