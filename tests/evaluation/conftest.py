@@ -1,4 +1,4 @@
-"""Fixtures: a tiny run, rendered images, small T2I-CompBench prompt files, a tiny CLIP, and the published files."""
+"""Fixtures that provide a tiny run, rendered images, small T2I-CompBench files, a tiny CLIP, and published files."""
 
 import os
 import shutil
@@ -36,7 +36,7 @@ Save = Callable[[PromptSet, dict[str, list[ImageArray]]], ImageSet]
 
 @pytest.fixture(scope="module")
 def trained_runs(scenes: Path, tmp_path_factory: pytest.TempPathFactory, new_database: NewDatabase) -> Path:
-    """Train ``elastic_pretrain`` for one step, and return the folder of runs. Tests change only a copy of it."""
+    """Train ``elastic_pretrain`` for one step, and return the folder of runs. Tests only change copies of it."""
     folder = tmp_path_factory.mktemp("trained")
     new_database(folder)
     assert main(["run", str(PRETRAIN), *tiny_overrides(scenes, folder), "training.max_steps=1"]) == 0
@@ -45,7 +45,7 @@ def trained_runs(scenes: Path, tmp_path_factory: pytest.TempPathFactory, new_dat
 
 @pytest.fixture
 def runs(trained_runs: Path, tmp_path: Path, new_database: NewDatabase) -> Path:
-    """Return a folder of runs that contains a copy of the trained run for one test, next to an empty database."""
+    """Return a folder of runs that belongs to one test. It contains a copy of the trained run and an empty database."""
     new_database(tmp_path)
     return shutil.copytree(trained_runs, tmp_path / "runs", symlinks=True)
 
@@ -70,7 +70,7 @@ def published() -> Path:
 
 @pytest.fixture
 def save(tmp_path: Path) -> Save:
-    """Return a function that saves images by prompt ID and returns them as an image set."""
+    """Return a function that saves the images of each prompt ID and returns them as an image set."""
 
     def save_images(prompts: PromptSet, images: dict[str, list[ImageArray]]) -> ImageSet:
         files: dict[str, tuple[Path, ...]] = {}

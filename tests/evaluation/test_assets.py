@@ -1,4 +1,4 @@
-"""The files that an evaluation needs are downloaded or copied, verified, and never left incomplete."""
+"""Tests that the files that an evaluation needs are downloaded or copied, verified, and never left incomplete."""
 
 import hashlib
 import threading
@@ -75,7 +75,7 @@ def declare_asset(monkeypatch: pytest.MonkeyPatch, url: str, sha256: str = hashl
 
 
 def test_a_users_own_model_folder_needs_no_published_files(tmp_path: Path) -> None:
-    """Such a folder may, for example, contain the tokenizer in one file instead of three."""
+    """The user's folder may, for example, contain the tokenizer in one file instead of three."""
     judge = Component("evaluation.judges.owlv2.Owlv2Detector", {"path": tmp_path / "own"})
     metric = Component(GENEVAL, {"prompts": "p", "detector": judge})
     evaluation = Evaluation("x", SUBJECT, {"p": Component("evaluation.prompts.scenes.SceneGenEval")}, (metric,))

@@ -80,7 +80,7 @@ def test_evaluation_writes_report_and_mlflow_metrics_and_does_not_repeat_work(
 
 
 def test_validation_loss_matches_the_loss_logged_in_training(tiny: list[str], tmp_path: Path) -> None:
-    """Both use the same noise levels, noise, samples and EMA weights."""
+    """Both losses use the same noise levels, noise, samples and EMA weights."""
     runs = tmp_path / "runs"
     changes = ["training.max_steps=2", "training.validate_every=2", "training.precision=32-true"]
     assert main(["run", str(PRETRAIN), *tiny, *changes]) == 0
@@ -282,7 +282,7 @@ metrics:
 
 
 def test_user_metric_is_imported_from_the_current_folder(tmp_path: Path, new_database: NewDatabase) -> None:
-    """The installed command imports the metric from the current folder, and scores again when its file changes."""
+    """The installed command imports the metric, and computes the scores again when the metric's file changes."""
     (tmp_path / "runs").mkdir()
     new_database(tmp_path / "runs")
     (tmp_path / "pocketdit.toml").write_text('[trust]\nmodules = ["my_metrics"]\n')

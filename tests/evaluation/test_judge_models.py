@@ -28,7 +28,7 @@ def _database(tmp_path: Path, new_database: NewDatabase) -> None:
 
 
 def write_images(folder: Path, names: list[str], each: int = 1) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
-    """Write ``each`` noise images for every name, and return the images in the same order."""
+    """Write ``each`` noise images for every name, and return all images in the order of the names."""
     random = np.random.default_rng(0)
     images = [random.integers(0, 256, (48, 64, 3), dtype=np.uint8) for _ in range(each * len(names))]
     for i, image in enumerate(images):

@@ -1,4 +1,4 @@
-"""Tests for when a metric scores images again, and for which stored results are refused."""
+"""Tests for the conditions under which images are scored again, and under which stored results are refused."""
 
 import json
 import os
@@ -85,7 +85,7 @@ def test_changed_settings_files_and_libraries_are_scored_again(
 
 @pytest.mark.parametrize("text", ["x" * 5000, "a\0b", "", "\ud800"])
 def test_any_text_may_be_an_argument(text: str, images: ImageSet, tmp_path: Path) -> None:
-    """The files that arguments name are part of the key, but not every string can be a path."""
+    """If an argument is the path of a file, the file is part of the key. However, some strings cannot be paths."""
     assert score(Component(METRIC, {"prompts": "p", "text": text}), images, tmp_path / "cache").metric == "counter"
 
 

@@ -1,4 +1,4 @@
-"""The shipped YAML files run unchanged, with a tiny run and with tiny judges in place of the downloaded ones."""
+"""Tests that the shipped YAML files run with a tiny run, and with tiny judges in place of the downloaded ones."""
 
 import json
 from pathlib import Path
@@ -90,7 +90,7 @@ def test_dino_fid_and_validation_loss(runs: Path, scenes: Path, tmp_path: Path) 
 
 
 def test_preference_scores(runs: Path, tmp_path: Path, weights: Path) -> None:  # noqa: F811
-    """PickScore, HPSv2.1 and VQAScore, with the file formats in which their models are published."""
+    """The models of PickScore, HPSv2.1 and VQAScore are read in the file formats in which they are published."""
     (tmp_path / "data" / "parti").mkdir(parents=True)
     (tmp_path / "data" / "parti" / "PartiPrompts.tsv").write_text(
         "Prompt\tCategory\n" + "".join(f"{p}\tx\n" for p in PROMPTS)

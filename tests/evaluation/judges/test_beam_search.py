@@ -36,7 +36,8 @@ def test_search_with_enough_beams_matches_enumeration(seed: int) -> None:
             total += -1e20 if i == 0 and token == end else float(row[token])
         return total / math.pow((5 + len(sequence)) / 6, 0.6)
 
-    # Sequences grow until the best one of the current length has ended. The best of all ended sequences is the answer.
+    # The search stops when the best sequence of the current length has ended. The answer is the best sequence that has
+    # ended so far.
     ended: dict[tuple[int, ...], float] = {}
     for length in range(1, max_tokens + 1):
         scores = {sequence: score(sequence) for sequence in product(range(tokens), repeat=length)}

@@ -61,7 +61,7 @@ def test_answers_match_generation_with_three_beams(blip: Path, blip_answerer: Bl
             for beams, texts in answers.items():
                 tokens = model.generate(**inputs, num_beams=beams, min_length=1, max_length=10)[0].tolist()
                 texts.append(" ".join(BERT_WORDS[token] for token in tokens if token < DEC and token not in SPECIAL))
-    assert answers[1] != answers[3], "greedy search gives the same answers, so this test cannot check the beams"
+    assert answers[1] != answers[3], "greedy search produces the same answers, so this test cannot check the beams"
     assert [answer for seed in range(8) for answer in blip_answerer.answers(noise(seed), QUESTIONS)] == answers[3]
 
 
@@ -84,7 +84,7 @@ def test_probabilities_match_those_of_the_first_generated_token(blip: Path, blip
 def test_questions_are_truncated_to_35_tokens(blip_answerer: BlipAnswerer) -> None:
     words = ("a red dog in the house ? what is there two cat " * 3).split()[
         :34
-    ]  # 36 tokens with the two special tokens
+    ]  # 36 tokens, including the two special tokens
     within, beyond = [*words[:32], "yes", words[33]], [*words[:33], "yes"]
     questions = [" ".join(question) for question in (words, within, beyond)]
     probabilities = blip_answerer.yes_probabilities(noise(0), questions)

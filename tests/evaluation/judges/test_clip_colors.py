@@ -152,7 +152,7 @@ def test_invalid_weights_are_rejected(clip: open_clip.CLIP, tmp_path: Path) -> N
 
 
 def test_weights_for_another_image_size_are_rejected(clip: open_clip.CLIP, tmp_path: Path) -> None:
-    """For such weights, for example those of ViT-L-14-336, open_clip would interpolate the position embedding."""
+    """If the image size differs, as for ViT-L-14-336, open_clip would interpolate the position embedding."""
     larger = open_clip.CLIP(**{**CONFIG, "vision_cfg": {**CONFIG["vision_cfg"], "image_size": 64}})  # type: ignore[dict-item]
     save_file({name: tensor.contiguous() for name, tensor in larger.state_dict().items()}, tmp_path / "l.safetensors")
     message = r"not plain weights of this CLIP \(visual.positional_embedding has shape \[17, 64\], but .* \[5, 64\]\)"

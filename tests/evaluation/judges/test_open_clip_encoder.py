@@ -82,7 +82,7 @@ def test_features_are_the_normalized_features_of_open_clip(weights: Path, monkey
 
 
 def test_the_resize_mode_longest_pads_with_black(weights: Path) -> None:
-    """HPSv2's code does the same. The longer side has the model's size, so that nothing is interpolated."""
+    """HPSv2's code also pads with black. Here, the longer side has the model's size, so nothing is interpolated."""
     image = np.random.default_rng(0).integers(0, 256, (32, 16, 3), dtype=np.uint8)
     padded = np.zeros((32, 32, 3), np.uint8)
     padded[:, 8:24] = image
@@ -143,7 +143,7 @@ def test_tag_determines_activation_and_normalization(weights: Path, tags: None) 
 def test_unanimous_published_weights_determine_the_normalization_of_a_file(
     weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SigLIP, for example, needs a mean of 0.5, which its weights files do not state."""
+    """SigLIP, for example, needs a mean of 0.5, which its weights files do not record."""
     half = pretrained._pcfg("https://example.invalid/half.pt", mean=(0.5,) * 3, std=(0.5,) * 3, quick_gelu=True)
     monkeypatch.setitem(pretrained._PRETRAINED, QUICK, {"one": half, "other": half})
     white = Image.fromarray(np.full((32, 32, 3), 255, np.uint8))
@@ -185,7 +185,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "embed": {"embed_dim": 32},
     "words": {"text_cfg": {"vocab_size": 1000}},
     "convolutional": {"vision_cfg": {"layers": [1, 1, 1, 1], "width": 8, "head_width": 32}},
-    # open_clip interpolates the position embeddings of these two.
+    # For the last two, open_clip would interpolate the position embeddings.
     "resolution": {"vision_cfg": {"image_size": 64}},
     "context": {"text_cfg": {"context_length": 16}},
 }

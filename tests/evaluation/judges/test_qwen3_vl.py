@@ -24,7 +24,7 @@ RIGHT = [spellings("How many dogs?", "two"), spellings("Is the dog red?", "Yes")
 
 
 def save_qwen3_vl(folder: Path) -> Path:
-    """Save a tiny Qwen3-VL whose generation settings are those of a chat."""
+    """Save a tiny Qwen3-VL with generation settings for chats, which include sampling."""
     tokenizer = qwen_tokenizer()
     special = dict(zip(SPECIAL_TOKENS, tokenizer.convert_tokens_to_ids(SPECIAL_TOKENS), strict=True))
     text = {
@@ -95,7 +95,7 @@ def test_probabilities_are_those_of_the_first_generated_token(qwen3: Path) -> No
 
 
 def test_answers_and_yes_probabilities(qwen3: Path) -> None:
-    """Qwen3-VL also answers DPG-Bench's questions, under its own name."""
+    """Qwen3-VL can also answer DPG-Bench's questions, but it is not the judge of any published scores."""
     judge = QwenVLAnswerer(qwen3, dtype="float32")
     text = "is there a dog?\nAnswer with one word."
     probabilities = first_token_probabilities(qwen3, text)

@@ -1,6 +1,6 @@
 """Tests a tiny Qwen2.5-VL with random weights against the processor of transformers and greedy decoding.
 
-Its byte-level tokenizer contains the spellings below and the special tokens of its chat template.
+The model's byte-level tokenizer contains the spellings below and the special tokens of its chat template.
 """
 
 from pathlib import Path

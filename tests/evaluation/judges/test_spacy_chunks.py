@@ -1,4 +1,4 @@
-"""Tests for noun chunks from spaCy, and for the error messages if it or its model is not installed."""
+"""Tests for noun chunks from spaCy, and for the error messages if spaCy or its model is not installed."""
 
 import sys
 from pathlib import Path
@@ -51,7 +51,7 @@ def test_other_models_are_named(chunker: SpacyChunks, tmp_path: Path) -> None:
 
 
 def test_every_published_attribute_prompt_has_questions(chunker: SpacyChunks, published: Path) -> None:
-    """No prompt of the three categories is left without an object."""
+    """Every prompt of the three attribute categories contains at least one object to ask about."""
     for category in ("color", "shape", "texture"):
         for text in (published / "t2i_compbench" / f"{category}_val.txt").read_text().splitlines():
             assert ask_for_chunks(chunker.chunks(text), 8), text

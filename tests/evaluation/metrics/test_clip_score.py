@@ -115,7 +115,7 @@ def test_name_and_protocol_state_encoder_prefix_and_prompts(encoder: OpenClip, i
 
 
 def test_truncated_prompts_are_counted(encoder: OpenClip, images: ImageSet) -> None:
-    """The limit of 77 tokens includes one token each for the start and the end."""
+    """The limit of 77 tokens includes the start and end tokens."""
     texts = ("circle " * 75, "circle " * 76, "a " * 200)
     prompts = tuple(Prompt(prompt.id, text) for prompt, text in zip(images.prompts.prompts, texts, strict=True))
     long = ImageSet(PromptSet("long", prompts), images.images, {})

@@ -124,7 +124,7 @@ def test_distance_without_variance_is_that_of_the_means() -> None:
 
 @pytest.mark.parametrize("counts", [(200, 150), (10, 8), (10, 200), (21, 20), (20, 20)])
 def test_distance_matches_the_textbook_formula_for_any_root(counts: tuple[int, int]) -> None:
-    """In 20 dimensions, both sets are large, both are small, one is small, or they have about 20 samples."""
+    """In 20 dimensions, both sets are large, both are small, only one is small, or both have about 20 samples."""
     x, y = samples(counts[0], 20, 1), samples(counts[1], 20, 2)
     result = frechet_distance(Gaussian.from_samples(x), Gaussian.from_samples(y))
     assert result == pytest.approx(by_sqrtm(x, y), rel=1e-6)

@@ -35,7 +35,7 @@ def test_mmd_matches_a_double_loop() -> None:
 
 
 def test_complete_sets_match_clean_fid() -> None:
-    """If both sets have the same size, each subset that clean-fid draws is the complete set in a different order."""
+    """Each subset that clean-fid draws here is a complete set in a different order, so the results must be equal."""
     from cleanfid.fid import kernel_distance as clean_fid
 
     x, y = features(40, 1), features(40, 2, shift=0.3)

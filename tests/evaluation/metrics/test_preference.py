@@ -31,7 +31,7 @@ class ScaledEncoder(PlaneEncoder):
 
 @pytest.fixture
 def images(save: Save) -> ImageSet:
-    """Two images with cosines of 0.2 and 0.6 for one prompt, and two with a cosine of 1 for the other."""
+    """Two images with cosines of 0.2 and 0.6 for one prompt, and two images with a cosine of 1 for another prompt."""
     prompts = PromptSet("p", (Prompt("a", "x"), Prompt("b", "y")), 2)
     grays = {"a": (51, 153), "b": (255, 255)}
     return save(prompts, {name: [np.full((4, 4, 3), v, np.uint8) for v in values] for name, values in grays.items()})

@@ -1,4 +1,4 @@
-"""Reference statistics are computed once, stored without partial files, and rejected for other networks."""
+"""Tests that reference statistics are computed once, never stored partially, and rejected for other networks."""
 
 import io
 import json

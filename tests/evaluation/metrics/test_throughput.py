@@ -1,4 +1,4 @@
-"""Tests the search for the largest batch, and the measurement with a stand-in. Other modules measure tiny models."""
+"""Tests the search for the largest batch size and the measurement of throughput, using a stand-in for a model."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -42,7 +42,10 @@ def test_largest_batch_is_found(capacity: int, limit: int, expected: int, trials
 
 
 class LimitedSubject:
-    """A stand-in for a model on a GPU: memory runs out at a batch size, which is smaller if all steps are taken."""
+    """A stand-in for a model that runs out of GPU memory above a certain batch size.
+
+    This batch size is smaller by 1 if more than two sampling steps are taken.
+    """
 
     calls: ClassVar[list[tuple[int, int]]] = []
 
@@ -66,7 +69,7 @@ class LimitedSubject:
 
 @pytest.fixture
 def trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let configurations use the classes of this module."""
+    """Trust the tests, so that configurations may use the classes of this module."""
     (tmp_path / "pocketdit.toml").write_text('[trust]\nmodules = ["tests"]\n')
     monkeypatch.chdir(tmp_path)
 

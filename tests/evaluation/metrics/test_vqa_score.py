@@ -28,7 +28,7 @@ class RelativeJudge:
 
 
 class AbsoluteJudge:
-    """Reports half of the brightness as the probability of the answer yes."""
+    """Reports half of the brightness as the probability of the answer "yes"."""
 
     backend = Backend("absolute", "1")
 

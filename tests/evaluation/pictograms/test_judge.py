@@ -1,4 +1,4 @@
-"""The judge of compositions accepts what the annotations describe, and notices every single change."""
+"""Tests that the judge of compositions accepts images that match their annotations, and notices every single change."""
 
 from dataclasses import replace
 from itertools import islice

@@ -20,7 +20,7 @@ COLORS = {"a": (255, 0, 0), "b": (0, 0, 255)}
 
 
 def write_study(folder: Path) -> Path:
-    """Write the folders ``a`` (red images) and ``b`` (blue images) and the YAML file of a study of both."""
+    """Write the folders ``a`` (red images) and ``b`` (blue images) and the YAML file of a study that compares them."""
     (folder / "prompts.txt").write_text("\n".join([SCRIPT, *(f"prompt {i}" for i in range(1, PROMPTS))]))
     subjects = {}
     for name, color in COLORS.items():

@@ -41,7 +41,7 @@ class Server:
         assert self.process is not None
         self.process.send_signal(number)
         assert self.process.stdout is not None
-        output = self.process.stdout.read()  # communicate() would miss what has been buffered with the last line
+        output = self.process.stdout.read()  # communicate() would lose text that has already been buffered
         self.process.wait(30)
         return output
 

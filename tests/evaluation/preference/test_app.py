@@ -92,7 +92,7 @@ def test_pages_name_neither_subjects_nor_prompt_ids(visit: Visit) -> None:
 
 
 def test_repeated_requests_change_nothing(visit: Visit) -> None:
-    """A double click on each button, and a reload of each page."""
+    """Every request is sent twice, as if a rater had double-clicked the buttons and reloaded the pages."""
     client = visit()
     token = new_token()
     for _ in range(2):
@@ -100,7 +100,7 @@ def test_repeated_requests_change_nothing(visit: Visit) -> None:
     client.cookies.clear()
     assert client.post("/begin", data={"token": token}).headers["location"] == "/next"
     with client.store.reading() as connection:  # type: ignore[attr-defined]
-        assert len(connection.execute(tables.rater.select()).all()) == 3  # two of them were invited
+        assert len(connection.execute(tables.rater.select()).all()) == 3  # two of these raters were invited
     path = client.get("/next").headers["location"]
     locations = {answer(client, path) for _ in range(3)}
     assert len(locations) == 1

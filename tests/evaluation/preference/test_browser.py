@@ -1,4 +1,4 @@
-"""Raters in a real browser: keyboard, reloads, the back button, two tabs, two raters, and a phone screen."""
+"""Tests a study in a real browser: keyboard, reloads, the back button, two tabs, two raters, and a phone screen."""
 
 import re
 import signal
@@ -36,7 +36,7 @@ def database_of(tmp_path: Path) -> Path:
 
 
 def stored(tmp_path: Path) -> list[tuple[int, int, str, str]]:
-    """Return (rater, position, question, choice) of all stored answers."""
+    """Return (rater, position, question, choice) for every stored answer."""
     with sqlite3.connect(database_of(tmp_path)) as database:
         return database.execute(
             "SELECT r.number, c.position, a.question, a.choice FROM preference_answer a JOIN preference_comparison c "
@@ -67,7 +67,7 @@ def press(page: "Page", *keys: str) -> None:
 
 
 def turn(page: "Page", key: str = "Enter") -> None:
-    """Press a key that leads to another page."""
+    """Press a key that leads to another page, and wait for that page."""
     with page.expect_navigation():
         page.keyboard.press(key)
 

@@ -1,4 +1,4 @@
-"""Images are encoded once without metadata under random names, and an interrupted call resumes."""
+"""Tests that images are encoded once, without metadata and under random names, and that interrupted calls resume."""
 
 import csv
 import shutil
@@ -43,7 +43,7 @@ def test_images_keep_their_pixels_but_neither_metadata_nor_names(created: Create
         if subject and index:
             assert (pixels == (COLORS[subject][0], 10 * index, COLORS[subject][2])).all()
         elif not subject:
-            assert 60 < pixels.std() < 90  # 73.9 for a uniform distribution
+            assert 60 < pixels.std() < 90  # the standard deviation of uniform noise is 73.9
     names = {path.name for path in (loaded.config.folder / "images").iterdir()}
     assert names == {f"{identifier}.png" for identifier in images.values()}
 

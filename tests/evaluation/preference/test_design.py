@@ -1,4 +1,4 @@
-"""Every rater has different pairs, all pairs have equally many raters, and sides and order are balanced and random."""
+"""Tests that pairs are distributed evenly among raters and do not repeat, and that sides and order are random."""
 
 from collections import Counter
 

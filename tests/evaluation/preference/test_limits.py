@@ -1,4 +1,4 @@
-"""The rate of requests is limited for each client separately."""
+"""Tests that the request rate is limited for each client separately."""
 
 from evaluation.preference.web.limits import RateLimiter
 

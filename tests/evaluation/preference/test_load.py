@@ -1,4 +1,4 @@
-"""Fifty raters take part at once over loopback while the server is killed five times."""
+"""Tests the server with fifty simultaneous raters over loopback while it is killed several times."""
 
 import http.client
 import json
@@ -112,7 +112,7 @@ def test_no_answer_is_lost_or_doubled(large: Server, tmp_path: Path, kills: int)
     finished = threading.Event()
 
     def kill() -> None:
-        """Kill the server when a sixth, two sixths, ... of the answers have been stored, and start it again."""
+        """Kill the server ``kills`` times, evenly distributed over the stored answers, and start it again each time."""
         for number in range(1, kills + 1):
             while answers(tmp_path) < ANSWERS * number / (kills + 1):
                 if finished.wait(0.05):

@@ -1,4 +1,4 @@
-"""Tests for the comparison of a study's settings with those with which it was created."""
+"""Tests for comparing a study's settings with the settings with which it was created."""
 
 from typing import Any
 

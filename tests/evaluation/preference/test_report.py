@@ -1,4 +1,4 @@
-"""The report contains the results, recomputed by hand, as a page, tables, a figure and a run in MLflow."""
+"""Tests that the report contains the hand-computed results as a page, tables, a figure and a run in MLflow."""
 
 import csv
 import io
@@ -24,7 +24,7 @@ OVERRIDES = ("ties=true", "checks.allowed_failures=0")
 
 
 def rate(store: Store, loaded: Loaded[Preference], *, prefers: str, fails: bool = False, upto: int = 99) -> None:
-    """Answer as a rater who prefers a subject for realism, the other for fidelity, and neither for alignment."""
+    """Answer as a rater who prefers one subject for realism, the other for fidelity, and neither for alignment."""
     token = digest(new_token())
     plan = planner(loaded.config, PROMPTS)
     number = store.add_rater(token, plan)
@@ -48,7 +48,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of three raters who prefer a, one who prefers b, one who stopped, and one who fails."""
+    """The report on three raters who prefer a, one who prefers b, one who stopped, and one who failed the checks."""
     file = write_study(tmp_path_factory.mktemp("study"))
     loaded, store = create_study(file, *OVERRIDES)
     for prefers in ("a", "a", "a", "b"):
@@ -62,7 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_tables_by_hand(folder: Path) -> None:
     rates = rows(folder / "win_rates.csv")
-    # Four raters have 8 pairs each, and the first comparison of the rater who stopped is a pair.
+    # Four raters answered 8 pairs each, and the rater who stopped answered one comparison, which is a pair.
     assert [
         (row["question"], row["first"], row["second"], row["wins"], row["ties"], row["losses"]) for row in rates
     ] == [

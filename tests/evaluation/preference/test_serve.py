@@ -1,4 +1,4 @@
-"""Tests for the server on other network interfaces, and for the errors of its command."""
+"""Tests for the server on other network interfaces, and for the command's error messages."""
 
 import csv
 import http.client

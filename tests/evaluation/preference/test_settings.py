@@ -1,4 +1,4 @@
-"""Invalid settings of a preference study are reported on one line with status 2."""
+"""Tests that invalid settings of a preference study are reported in one line with exit status 2."""
 
 from pathlib import Path
 

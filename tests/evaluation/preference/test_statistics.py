@@ -130,7 +130,7 @@ def test_agreement_is_not_defined_without_shared_or_different_votes() -> None:
 
 
 def simulated(random: np.random.Generator, raters: int, prompts: int, hand: int, spread: float) -> list[Vote]:
-    """Return votes whose probit is 0.4 plus normal effects of the rater and the prompt."""
+    """Draw votes. The probit of a win is 0.4 plus normally distributed effects of the rater and the prompt."""
     pairs = all_pairs(range(prompts), [("a", "b")])
     of_rater, of_prompt = random.normal(0, spread, raters), random.normal(0, spread, prompts)
     return [
@@ -141,7 +141,7 @@ def simulated(random: np.random.Generator, raters: int, prompts: int, hand: int,
 
 
 def coverage(raters: int, prompts: int, hand: int, spread: float, repetitions: int) -> tuple[float, float]:
-    """Return how often intervals contain the true win rate: ours, and those that treat votes as independent."""
+    """Return how often our intervals, and intervals that assume independent votes, contain the true win rate."""
     random = np.random.default_rng(0)
     truth = stats.norm.cdf(0.4 / math.sqrt(1 + 2 * spread**2))  # the mean over all raters and prompts
     ours = naive = 0

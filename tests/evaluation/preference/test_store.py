@@ -1,4 +1,4 @@
-"""Answers are stored once per rater, pair and question, in SQLite and in PostgreSQL, by several raters at once."""
+"""Tests that SQLite and PostgreSQL store every answer once, even if several raters answer at the same time."""
 
 import threading
 import uuid

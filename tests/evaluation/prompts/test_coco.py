@@ -44,7 +44,7 @@ def test_images_are_drawn_without_replacement(tmp_path: Path) -> None:
     assert len(set(first)) == 20
     assert first == sorted(first) == drawn(20, 0) != drawn(20, 1)
     assert drawn(200, 0) == list(range(200))
-    assert max(first) > 100  # not only captions of the first images
+    assert max(first) > 100  # the draw is not limited to the first images
 
 
 @pytest.mark.parametrize(

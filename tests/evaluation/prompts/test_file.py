@@ -28,7 +28,7 @@ def test_all_formats_are_read(name: str, text: str, tmp_path: Path) -> None:
 
 
 def texts(path: Path, content: str) -> dict[str, str]:
-    """Write a file of prompts, and return the text of each prompt by its ID."""
+    """Write a file of prompts, read it, and return a mapping from prompt IDs to texts."""
     path.write_text(content, encoding="utf-8", newline="")
     return {prompt.id: prompt.text for prompt in PromptFile(path).load().prompts}
 
@@ -55,7 +55,7 @@ def test_quotes_in_tab_separated_files_may_be_plain_characters(tmp_path: Path) -
 
 
 def test_published_prompts_are_read_as_they_are(published: Path) -> None:
-    """This test splits the file only at tabs and line feeds."""
+    """The expected prompts are obtained by splitting the file only at tabs and line feeds."""
     path = published / "parti" / "PartiPrompts.tsv"
     rows = path.read_text(encoding="utf-8").rstrip("\n").split("\n")[1:]
     assert len(rows) == 1632

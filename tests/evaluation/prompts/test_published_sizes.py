@@ -36,7 +36,7 @@ def test_complete_benchmarks_have_no_note(published: Path) -> None:
         ("geneval", 553, 1, ("Computed from only 1 of the 4 images per prompt of geneval.",)),
         ("geneval", 10, 2, ("Computed from only 10 of the 553 prompts and 2 of the 4 images per prompt of geneval.",)),
         ("t2i-compbench-color", 300, 4, ("Computed from only 4 of the 10 images per prompt of t2i-compbench-color.",)),
-        ("dpg", 1065, 1, ()),  # a file may contain four images
+        ("dpg", 1065, 1, ()),  # one file may contain a grid of four images
         ("mine", 1, 1, ()),
     ],
 )

@@ -40,7 +40,7 @@ def screenshot(url: str, folder: Path) -> Image.Image:
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 def test_mlflow_shows_the_report_with_its_images(tmp_path: Path) -> None:
-    """MLflow's frame for HTML files loads neither other files nor scripts of the page's origin."""
+    """MLflow shows HTML files in a frame that cannot load other files or scripts from the page's origin."""
     Image.new("RGB", (64, 64), COLOR).save(tmp_path / "image.png")
     prompts = PromptSet("p", (Prompt("a", "magenta"), Prompt("b", "pink")))
     images = ImageSet(prompts, dict.fromkeys(("a", "b"), (tmp_path / "image.png",)), {"seed": 0})

@@ -41,10 +41,10 @@ def test_the_difference_of_a_mean_of_categories_is_that_of_the_scores() -> None:
         overall = score(easy | hard, (tags["easy"].value + tags["hard"].value) / 2)
         reports.append(Report("e", "s", (Result("geneval", {"overall": overall, **tags}, {}),), {}))
     before, after = (report.results[0].scores["overall"].value for report in reports)
-    assert after - before == pytest.approx(0.15)  # (0.25 + 0.05) / 2, and 0.2 over all prompts
+    assert after - before == pytest.approx(0.15)  # (0.25 + 0.05) / 2; the mean over all prompts would be 0.2
     line = compare(*reports).splitlines()[1]
     assert line.startswith("geneval: +0.1500 (95% interval ")
-    # Of the 16 patterns of signs of the four prompts that differ, only the two without opposite signs reach the sum.
+    # Four prompts differ, so there are 16 sign patterns. Only the two with equal signs reach the observed difference.
     assert line.endswith("p = 0.125, 8 prompts")
 
 

@@ -1,4 +1,4 @@
-"""``lightning evaluate --golden`` compares scores with expected values."""
+"""Tests that ``lightning evaluate --golden`` compares scores with expected values."""
 
 import json
 import os

@@ -30,7 +30,7 @@ def test_all_rows_fill_all_columns(table: Table) -> None:
 
 @pytest.mark.parametrize("table", [GENEVAL, COMPBENCH], ids=lambda table: table.title)
 def test_overall_is_the_mean_of_the_columns(table: Table) -> None:
-    """The two agree up to the paper's rounding, so this test reveals typos."""
+    """The printed overall score and the mean agree up to the paper's rounding, so this test reveals typos."""
     for name, (*columns, overall) in table.rows.items():
         assert overall == pytest.approx(sum(columns) / len(columns), abs=0.012), name
 
@@ -69,7 +69,7 @@ def test_compbench_columns_of_different_judges_form_one_row() -> None:
 
 
 def test_second_values_of_a_column_begin_a_further_row() -> None:
-    """Two judges, modes or settings in one evaluation are never mixed, and none of them is left out."""
+    """Results from two judges, modes or settings in one evaluation are never mixed, and none is left out."""
     official, corrected = result("dpg (j)", overall=80.0), result("dpg (j, corrected)", overall=84.0)
     first, second = result("geneval (a)", overall=0.5), result("geneval (b)", overall=0.6)
     rows = our_rows(SUMMARY, [official, corrected, first, second])
@@ -120,7 +120,7 @@ def test_summary_names_judges_and_accepts_only_clip_scores_on_coco() -> None:
 
 
 def test_dpg_columns_are_categories_of_the_metric(tmp_path: Path) -> None:
-    """The scores come from the metric, applied to rendered scenes."""
+    """The scores are computed by the metric on rendered scenes."""
     prompts, paths = scene_dpg(6, seed=3), {}
     for prompt, sample in zip(prompts.prompts, generate_scenes("validation", 6, seed=3), strict=True):
         paths[prompt.id] = (tmp_path / f"{prompt.id}.png",)

@@ -30,7 +30,7 @@ def reference_interval(groups: list[list[float]], level: float, resamples: int, 
 
 
 def test_interval_matches_a_plain_bootstrap() -> None:
-    """The two use different random numbers, so they agree only within Monte Carlo error."""
+    """The two implementations use different random numbers, so they agree only within Monte Carlo error."""
     values = np.random.default_rng(0).exponential(size=80).tolist()
     expected = reference_interval([values], level=0.9, resamples=5000, seed=2)
     width = expected[1] - expected[0]

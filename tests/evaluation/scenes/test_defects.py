@@ -1,4 +1,4 @@
-"""A scene with a defect differs in only one attribute and is still valid."""
+"""Tests that a scene with a defect differs in only one attribute and is still valid."""
 
 import math
 from itertools import combinations

@@ -76,7 +76,7 @@ def qwen_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_qwen_image_applies_the_guidance_that_is_recorded(qwen_image: Path, tmp_path: Path) -> None:
-    """Qwen-Image ignores guidance_scale, and true_cfg_scale without a negative prompt."""
+    """Qwen-Image ignores guidance_scale. It also ignores true_cfg_scale if there is no negative prompt."""
     prompts = PromptSet("p", (Prompt("a", "a red cat"), Prompt("b", "a dog")))
     options: dict[str, Any] = {"steps": 2, "size": (32, 32), "dtype": "float32"}
 
@@ -91,7 +91,7 @@ def test_qwen_image_applies_the_guidance_that_is_recorded(qwen_image: Path, tmp_
     assert (made["guidance"], made["arguments"]) == (1.0, {"true_cfg_scale": 1.0})
     assert all((a != b).any() for a, b in zip(guided, plain, strict=True))
 
-    # The images equal those of a call as in the pipeline's documentation.
+    # A call as in the pipeline's documentation produces the same image.
     from diffusers import QwenImagePipeline
 
     pipeline = QwenImagePipeline.from_pretrained(qwen_image)
@@ -124,7 +124,7 @@ def test_other_pipelines_apply_guidance_scale(pipeline: Path, tmp_path: Path) ->
 
 
 def test_the_safety_checker_does_not_replace_images(pipeline: Path, tmp_path: Path) -> None:
-    """The checker flags every image here, and the pipeline itself then returns black images."""
+    """Here, the checker flags every image, so the original pipeline returns black images."""
     from diffusers import StableDiffusionPipeline
     from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
     from transformers import CLIPConfig, CLIPImageProcessor
@@ -153,7 +153,7 @@ def test_the_safety_checker_does_not_replace_images(pipeline: Path, tmp_path: Pa
 def test_prompts_that_the_text_encoder_does_not_read_to_their_end_are_counted(
     pipeline: Path, qwen_image: Path, tmp_path: Path
 ) -> None:
-    """The tokenizer of the first pipeline reads 16 tokens, and that of the second one 512, or fewer on request."""
+    """The tokenizer of Stable Diffusion reads 16 tokens here. That of Qwen-Image reads 512, or fewer on request."""
     texts = ("a", "a " * 14, "a " * 15, "a " * 600)
     prompts = PromptSet("p", tuple(Prompt(str(i), text) for i, text in enumerate(texts)))
     options: dict[str, Any] = {"steps": 1, "guidance": 1.0, "dtype": "float32"}
@@ -207,7 +207,7 @@ def test_images_of_a_prompt_differ_and_do_not_depend_on_the_batch_size(pipeline:
 
 
 def test_a_pipeline_that_yields_nan_is_not_scored(pipeline: Path, tmp_path: Path) -> None:
-    """NaN would become black pixels."""
+    """If NaN were not detected, it would become black pixels."""
     subject = DiffusersPipeline(str(pipeline), steps=1, size=(16, 16), dtype="float32")
     subject._load().vae.decoder.conv_out.bias.data[1] = float("nan")
     with pytest.raises(RunError, match="tiny-pipeline: 1 of 1 images contain NaN or infinity"):

@@ -1,4 +1,4 @@
-"""Images are sampled once, stored under a hash of everything that determines them, and shared among processes."""
+"""Tests that images are sampled once, stored under a hash of all that determines them, and shared among processes."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ PROMPTS = PromptSet("three", tuple(Prompt(f"{i:05d}", f"text {i}", {"tag": "x"})
 
 
 class ConstantSampler:
-    """Samples gray images that encode the prompt and the image's number. It is interrupted after ``limit`` images."""
+    """Samples gray images that encode the prompt and the image index, and is interrupted after ``limit`` images."""
 
     def __init__(self, seed: int = 0, limit: int = 100) -> None:
         self.seed, self.limit, self.count = seed, limit, 0

@@ -24,7 +24,7 @@ def write(folder: Path, files: Iterable[str], value: int = 0) -> None:
 
 
 def names(folder: Path, prompts: PromptSet = PROMPTS) -> dict[str, list[str]]:
-    """Return the paths of the images of every prompt, relative to the folder."""
+    """Return the image paths of every prompt, relative to the folder."""
     images = ImageFolder(folder).images(prompts, folder / "unused").images
     return {name: [str(path.relative_to(folder)) for path in paths] for name, paths in images.items()}
 
@@ -41,7 +41,7 @@ def test_images_are_matched_by_id(layout: str, tmp_path: Path) -> None:
 
 
 def test_prompt_sets_with_the_same_ids_need_folders_of_their_own(tmp_path: Path) -> None:
-    """Otherwise, an image of one prompt would also be scored against another."""
+    """With a shared folder, an image of one prompt would also be scored against another prompt."""
     ids = [prompt.id for prompt in PROMPTS.prompts]
     other = PromptSet("other", tuple(Prompt(name, f"other text {name}") for name in ids), images_each=1)
     write(tmp_path, [f"{name}.png" for name in ids], 10)
@@ -190,7 +190,7 @@ def test_metadata_must_agree_with_the_prompts(changes: dict[str, Any], message: 
 
 
 def test_excluded_objects_must_be_those_of_the_prompts(tmp_path: Path) -> None:
-    """The text is the same, but the image would be judged by rules other than those that its folder states."""
+    """The prompt's text is the same, but the image would be judged by rules that differ from the folder's metadata."""
     prompts = PromptSet("geneval", (Prompt("0", "two dogs", {**METADATA, "exclude": []}),))
     write(tmp_path, ["0/samples/0000.png"])
     (tmp_path / "0" / "metadata.jsonl").write_text(json.dumps(METADATA))
@@ -215,7 +215,7 @@ def test_damaged_metadata_is_an_error(tmp_path: Path) -> None:
 
 
 def test_the_provenance_depends_on_the_images(tmp_path: Path) -> None:
-    """Changing or swapping images changes the provenance, and writing the same image again does not."""
+    """Changing or swapping images changes the provenance, whereas writing the same image again does not."""
     write(tmp_path, ["00000.png"], 10)
     write(tmp_path, ["00001.png"], 20)
     write(tmp_path, ["00002.png"], 30)

@@ -1,4 +1,4 @@
-"""Scores come with a note on what a detector with few classes cannot see."""
+"""Tests the notes on objects that a detector with few classes cannot detect, and the best scores that are possible."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -44,7 +44,7 @@ SHIFTS = {"on the left of": (-5, 0), "on the right of": (5, 0), "on the top of":
 
 
 class PerfectDetector:
-    """Reports the drawn objects whose class is in the list. The first pixel encodes the image's number."""
+    """Reports the drawn objects whose class is in ``classes``. The first pixel encodes the index of the image."""
 
     backend = Backend("perfect", "1")
     classes = OBJECTS
@@ -118,7 +118,7 @@ def test_perfect_images_of_the_published_prompts_reach_the_stated_score(
     published: Path,
     save: Save,
 ) -> None:
-    """With COCO's classes, most objects are invisible. With an open vocabulary, perfect images score 1."""
+    """With COCO's classes, most objects cannot be detected. With an open vocabulary, perfect images score 1."""
     prompts = load_prompts(published / "t2i_compbench", category)
     drawn = [draw(prompt, COCO) for prompt in prompts.prompts]
     result = score_perfect_images(prompts, category, PerfectDetector(drawn), save)
@@ -143,7 +143,8 @@ def test_one_of_the_published_complex_relations_is_visible(published: Path, clip
     limits = scorer.limits(prompts)
     assert limits.protocol["spatial"] == {"visible_relations": 1, "relations_with_objects": 87}
     assert limits.notes == ("perfect knows all the objects in 1 of 87 relations.",)
-    # The visible relation is "on top of", which the published function does not know: 0.25 * 1 + 0.25 * 1 + 0.5 * 0.
+    # In the only relation whose objects can be detected, the objects are related by "on top of", which the published
+    # function does not know: 0.25 * 1 + 0.25 * 1 + 0.5 * 0.
     by_kind = {
         kind: sum(p.metadata["kind"] == kind for p in prompts) for kind in ("spatial", "action", "spatialaction")
     }
@@ -170,7 +171,7 @@ def test_limits_equal_hand_computed_values() -> None:
         {"visible_relations": 2, "relations_with_objects": 3},
         ("perfect knows all the objects in 2 of 3 relations.",),
     )
-    # The unicorn is not visible. The boy and the girls are all detected as persons, so both of their counts are wrong.
+    # The unicorn cannot be detected. The boy and the girls are all detected as persons, so both counts are wrong.
     assert Numeracy(PerfectDetector([])).limits(NUMERACY).best == (1.0, 0.5, 0.5, 1.0)
     assert Numeracy(PerfectOpenDetector([])).limits(NUMERACY).best == (1.0, 1.0, 0.5, 1.0)
     assert Spatial(PerfectOpenDetector([])).limits(SPATIAL).notes == ()

@@ -26,7 +26,7 @@ from tests.evaluation.conftest import Save
 
 @pytest.fixture
 def spatial(compbench_folder: Path, render_objects: Callable[..., ImageArray], save: Save) -> ImageSet:
-    """A correct and a wrong image of "a circle on the left of a square", and a correct one of "a star near a cross"."""
+    """Two images of "a circle on the left of a square", one of them wrong, and one image of "a star near a cross"."""
     right = render_objects(("circle", "red", 30, 64), ("square", "blue", 98, 64))
     wrong = render_objects(("circle", "red", 98, 64), ("square", "blue", 30, 64))
     stars = render_objects(("star", "red", 40, 64), ("cross", "blue", 90, 64))

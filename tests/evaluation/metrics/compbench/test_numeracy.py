@@ -67,21 +67,21 @@ def test_presence_and_number_have_equal_weights(
     [
         (("cat", (0, 0, 99, 99)), ["cat"]),
         (("dog", (0, 0, 99, 99)), ["cat", "dog"]),
-        (("cat", (0, 0, 99, 89)), ["cat"]),  # covered completely
-        (("cat", (0, 9, 99, 108)), ["cat"]),  # the boxes share 91 of their 100 rows
-        (("cat", (0, 10, 99, 109)), ["cat", "cat"]),  # exactly 90 rows, which is not more than 0.9
-        (("cat", (10, 10, 19, 19)), ["cat"]),  # inside, with a small intersection over union
+        (("cat", (0, 0, 99, 89)), ["cat"]),  # the first box covers it completely
+        (("cat", (0, 9, 99, 108)), ["cat"]),  # the two boxes share 91 of their 100 rows
+        (("cat", (0, 10, 99, 109)), ["cat", "cat"]),  # they share exactly 90 rows, and 0.9 is not more than 0.9
+        (("cat", (10, 10, 19, 19)), ["cat"]),  # it lies inside the first box, but the intersection over union is small
         (("cat", (60, 60, 159, 159)), ["cat", "cat"]),
         (("cat", (200, 0, 299, 99)), ["cat", "cat"]),
     ],
 )
 def test_duplicates_are_counted_once(second: tuple[str, tuple[int, ...]], names: list[str]) -> None:
-    """Boxes include both end pixels, so the first one has 100x100 pixels."""
+    """Boxes include both end pixels, so the first box has 100x100 pixels."""
     assert without_duplicates([("cat", (0, 0, 99, 99)), second]) == names
 
 
 def test_a_duplicate_of_a_dropped_box_may_be_kept() -> None:
-    """Boxes are compared only with those that are kept, so their order matters."""
+    """Each box is compared only with the boxes that have been kept, so the order matters."""
     chain = [("cat", (x, 0, x + 99, 99)) for x in (0, 8, 16)]
     assert without_duplicates(chain) == ["cat", "cat"]
     assert without_duplicates([chain[1], chain[0], chain[2]]) == ["cat"]
@@ -95,7 +95,7 @@ def test_a_duplicate_of_a_dropped_box_may_be_kept() -> None:
         (["telivision", "goldfish", "painting"], ["tv", "fish", "picture", "goldfish"], [1, 1, 1]),
         (["clock"], ["alarm clock", "clock"], [1]),
         (["clock"], ["alarm clock", "wall clock"], [2]),
-        # "alarm clock" contains both names, and the first object takes it.
+        # "alarm clock" contains both names, and counts only for the first object.
         (["clock", "alarm"], ["alarm clock"], [1, 0]),
         (["alarm", "clock"], ["alarm clock"], [1, 0]),
         (["bee"], ["frisbee"], [1]),

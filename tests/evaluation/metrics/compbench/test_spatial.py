@@ -146,7 +146,7 @@ def test_two_objects_never_share_a_detection(render_objects: Callable[..., Image
 def test_boxes_are_scaled_to_the_480_pixel_frame(render_objects: Callable[..., ImageArray]) -> None:
     """The image size determines whether objects that are 44 pixels apart along both axes are near each other.
 
-    In the frame, they are 165 pixels apart if the image has 128 pixels, and 132 pixels apart if it has 160 pixels.
+    In the frame, they are 165 pixels apart if the image's side is 128 pixels, and 132 pixels apart if it is 160 pixels.
     """
     near = prompt("a circle near a square")
     objects = (("circle", "red", 30, 30), ("square", "blue", 74, 74))

@@ -60,8 +60,9 @@ def save_images(folder: Path, pairs: list[tuple[Prompt, tuple[str, ...]]]) -> Im
 
 @pytest.fixture
 def two_prompts(tmp_path: Path) -> ImageSet:
-    # Prompt a scores 1/2 for each red image and 0 for each green one. For prompt b, the answer to the text question is
-    # never yes, so the question that depends on it always scores 0. The answer to the green question is yes twice.
+    # Prompt a scores 1/2 for each red image and 0 for each green image. For prompt b, the answer to the text question
+    # is never "yes", so the question that depends on it always scores 0. The answer to the question about green is
+    # "yes" for two images.
     a = prompt("a", {"1": RED, "2": TEXT})
     b = prompt("b", {"1": TEXT, "2": (RED[0], "entity - whole (red)", [1]), "3": GREEN})
     return save_images(tmp_path, [(a, ("red", "red", "green", "green")), (b, ("green", "red", "green", "red"))])
@@ -73,8 +74,8 @@ def test_official_scores_equal_hand_computed_values(two_prompts: ImageSet) -> No
     assert {name: score.value for name, score in result.scores.items()} == pytest.approx(
         {
             "overall": 100 * (1 / 4 + 1 / 6) / 2,
-            # Only the last image of each prompt is used. Red scores 0 for a. Green scores 0 for b, and red scores 1
-            # because its parent question is ignored.
+            # Only the last image of each prompt is used. For prompt a, the question about red scores 0. For prompt b,
+            # the question about green scores 0, and the one about red scores 1 because its parent question is ignored.
             "L1/attribute": 0,
             "L1/entity": 100,
             "L1/other": 0,
@@ -150,7 +151,7 @@ def save_grids(folder: Path, images: ImageSet) -> ImageSet:
 
 
 def test_the_images_of_a_grid_are_judged_separately(two_prompts: ImageSet, tmp_path: Path) -> None:
-    """Both layouts yield the same scores, including the categories, which depend on the last image."""
+    """Grids and separate files yield the same scores, including the category scores, which depend on the last image."""
     grids = save_grids(tmp_path, two_prompts)
     for mode in MODES:
         separate = DPGBench("p", PixelAnswerer(), mode).score(two_prompts)

@@ -60,7 +60,7 @@ def test_scores_equal_hand_computed_values(save: Save) -> None:
     assert judge.asked[:2] == ["How many kites? Answer in one word.", "Are the kites red? Answer in one word."]
     assert {name: score.value for name, score in result.scores.items()} == pytest.approx(
         {
-            # The first image has the probabilities 0.25, 0.2 and 0.2, and the second one 0 and 1.
+            # The right answers have probabilities of 0.25, 0.2 and 0.2 for the first image, and 0 and 1 for the second.
             "soft_tifa_gm": 100 * 0.01 ** (1 / 3) / 2,
             "soft_tifa_am": 100 * (0.65 / 3 + 0.5) / 2,
             "skills_am/attribute": 20,

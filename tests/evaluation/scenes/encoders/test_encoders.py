@@ -1,4 +1,4 @@
-"""Tests the shipped scene encoders on held-out scenes, and the parts of the encoders."""
+"""Tests the shipped scene encoders on held-out scenes, and the encoders' components separately."""
 
 import dataclasses
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""The noun chunks of captions are valid questions."""
+"""Tests that the noun chunks of captions are valid questions."""
 
 import pytest
 

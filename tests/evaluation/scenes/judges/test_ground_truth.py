@@ -1,4 +1,4 @@
-"""The judges agree with the ground truth of scenes and notice every kind of defect."""
+"""Tests that the judges agree with the ground truth of scenes and notice every kind of defect."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""Sizes and places are inferred from the exact areas and centers of objects."""
+"""Tests that sizes and places are inferred correctly from the exact areas and centers of objects."""
 
 import pytest
 

@@ -27,7 +27,7 @@ from evaluation.scenes.prompts.benchmarks import CATEGORIES, TAGS, scene_compben
 from pocketdit.errors import UserError
 from tests.evaluation.scenes.defects import Defect, add_defect
 
-# Validation scenes by short caption. Images of prompts are rendered from these scenes.
+# Mapping from short captions to validation scenes, from which the images for the prompts are rendered.
 SCENES = {sample.captions[0]: sample.scene for sample in generate_scenes("validation", 1200, seed=6)}
 
 

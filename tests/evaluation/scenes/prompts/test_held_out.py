@@ -1,4 +1,4 @@
-"""Held-out prompts are validation captions that are balanced across groups."""
+"""Tests that held-out prompts are validation captions, with equally many prompts per group."""
 
 from collections import Counter
 
