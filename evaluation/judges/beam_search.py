@@ -17,15 +17,15 @@ def beam_search(
     A sequence of n tokens after ``start`` is scored by its log probability divided by ((5 + n) / 6)^0.6 (Wu et al.
     2016, arXiv 1609.08144, Eq. 14).
 
-    As published, the search stops when the best beam has ended. A beam that ended without being the best becomes a
-    candidate but is still extended.
+    As in the published code, the search stops once the best beam ends. A beam that ends without being the best becomes
+    a candidate but is still extended.
 
     Args:
         next_logits: Maps sequences (K, T) that begin with ``start`` to logits (K, V) of their next tokens, for K
             beams and a vocabulary of V tokens.
         beams: Number of beams K.
         min_tokens: Minimum number of tokens before ``end``.
-        max_tokens: Maximum number of tokens.
+        max_tokens: Maximum number of tokens after ``start``.
         start: The start token.
         end: The end token.
     """

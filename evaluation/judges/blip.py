@@ -64,7 +64,7 @@ class BlipAnswerer:
         return sum(len(self.tokenizer(text).input_ids) > self.max_text_tokens for text in texts)
 
     def answers(self, image: ImageArray, questions: Sequence[str]) -> list[str]:
-        """Return the answer to each question, using beam search as in BLIP's own code: 3 beams, 1 to 10 tokens."""
+        """Return the answer to each question, using beam search with 3 beams and 1 to 10 tokens as in BLIP's code."""
         answers = [
             self.model.text_decoder.generate(
                 input_ids=self._start(),

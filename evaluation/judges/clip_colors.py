@@ -36,7 +36,8 @@ _SOURCE = (
 class ClipColorReader:
     """Assigns one of ten colors to each detection with open_clip (Ilharco et al. 2021).
 
-    All computations use float32. The benchmark's script rounds to float16 on CUDA, which can change near ties.
+    All computations use float32. The benchmark's script rounds to float16 on CUDA, which can change the result if the
+    scores of two colors are nearly equal.
 
     Args:
         weights: Weights file for open_clip (safetensors, or a pickle that contains only tensors). The published judge
@@ -58,7 +59,9 @@ class ClipColorReader:
         weights = Path(weights)
         config = open_clip.get_model_config(architecture)
         if config is None or set(config) - {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"}:
-            raise UserError(f"architecture {architecture}: not a plain CLIP in open_clip; GenEval uses {_ARCHITECTURE}")
+            raise UserError(
+                f"architecture {architecture}: not a plain CLIP model in open_clip; GenEval uses {_ARCHITECTURE}"
+            )
         digest = _digest(weights)
         model = open_clip.CLIP(**config)
         _load(model, weights, digest)
@@ -95,7 +98,7 @@ class ClipColorReader:
 
 
 def crop(image: ImageArray, detection: Detection) -> Image.Image:
-    """Crop the image to the detection's box. Pixels outside the mask, if any, become gray."""
+    """Crop the image to the detection's box. If the detection has a mask, pixels outside it become gray."""
     if detection.mask is not None:
         image = np.where(detection.mask[..., None], image, np.uint8(_GRAY))
     left, top, right, bottom = map(round, detection.box)
@@ -112,19 +115,21 @@ def _digest(path: Path) -> str:
 def _load(model: Any, path: Path, digest: str) -> None:
     import open_clip
 
-    shapes = {} if digest == _OPENAI_SHA256 else position_shapes(path, "this CLIP", _SOURCE)
+    shapes = {} if digest == _OPENAI_SHA256 else position_shapes(path, "this CLIP model", _SOURCE)
     try:
         if digest == _OPENAI_SHA256:
             model.load_state_dict(_torchscript_weights(path, model.state_dict().keys()))
         else:
             open_clip.load_checkpoint(model, str(path), weights_only=True)
     except Exception as error:  # open_clip can raise any exception for formats that it does not know
-        raise UserError(f"{path}: not plain weights of this CLIP ({first_line(error)}); {_SOURCE}") from error
-    check_positions(model, shapes, f"{path}: not plain weights of this CLIP")
+        raise UserError(
+            f"{path}: does not contain plain weights of this CLIP model ({first_line(error)}); {_SOURCE}"
+        ) from error
+    check_positions(model, shapes, f"{path}: does not contain plain weights of this CLIP model")
 
 
 def _torchscript_weights(path: Path, names: Collection[str]) -> dict[str, Tensor]:
-    """Read OpenAI's TorchScript archive, which can run code. Only a file with the known digest may be opened."""
+    """Read OpenAI's TorchScript archive. Archives can run code, so only a file with the known digest may be opened."""
     archive = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]  # torch does not annotate it
     state: dict[str, Tensor] = archive.state_dict()
     return {name: tensor for name, tensor in state.items() if name in names}

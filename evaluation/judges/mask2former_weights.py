@@ -171,8 +171,8 @@ def _target(name: str) -> str | None:
 def _reorder_patch_merging(tensor: Tensor) -> Tensor:
     """Reorder the inputs (..., 4 C) of a patch merging layer from mmdet's order to transformers' order.
 
-    mmdet unfolds the 2x2 patches: channel, then row, then column. transformers, like the authors of Swin, concatenates
-    four images of C channels: column, then row, then channel.
+    mmdet unfolds the 2x2 patches, so its inputs are ordered by channel, row and column. transformers, like the authors
+    of Swin, concatenates four images of C channels, so its inputs are ordered by column, row and channel.
     """
     *rest, inputs = tensor.shape
     patches = tensor.reshape(*rest, inputs // 4, 2, 2)  # ..., channel, row, column

@@ -69,7 +69,7 @@ class MPlug(nn.Module):
         self.fusion_encoder = FusionEncoder(
             sizes.width, sizes.heads, sizes.inner, sizes.eps, sizes.fusion_first, sizes.fusion_layers, sizes.stride
         )
-        # Not tied to the embedding, because the output layer in the file may differ from it.
+        # The output layer is not tied to the embedding, because their weights in the file may differ.
         self.text_decoder = BertLMHeadModel(
             BertConfig(
                 **config,
@@ -85,7 +85,7 @@ class MPlug(nn.Module):
         return cast(Tensor, self.visn_layer_norm(self.visn_fc(self.visual_encoder["visual"](pixels))))
 
     def fuse(self, image: Tensor, question: Tensor) -> Tensor:
-        """Fuse an encoded image (1, P, D) and a question's tokens (1, T), without padding, into (1, P + T, D)."""
+        """Fuse an encoded image (1, P, D) and a question's unpadded tokens (1, T) into states (1, P + T, D)."""
         text = self.text_encoder(input_ids=question).last_hidden_state
         return cast(Tensor, self.fusion_encoder(text, image))
 
@@ -106,9 +106,9 @@ class MPlugAnswerer:
     Args:
         folder: The folder that ModelScope publishes, with pytorch_model.bin, config.yaml, config_bert.json and
             vocab.txt.
-        sha256: Expected SHA-256 of pytorch_model.bin, as stated by the source. If it is None, the published weights are
-            recognized by their sizes and the folder's name, which is not proof. ``backend.version`` always contains
-            the file's SHA-256.
+        sha256: Expected SHA-256 of pytorch_model.bin, as stated by the publisher. If it is None, the published weights
+            are recognized by their sizes and the folder's name, which is not proof. ``backend.version`` always
+            contains the file's SHA-256.
         device: Device to run on.
 
     Raises:

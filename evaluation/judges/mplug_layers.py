@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
-_CLIP_HEAD = 64  # width of an attention head in every CLIP
+_CLIP_HEAD = 64  # width of an attention head in every CLIP model
 
 
 class _ClipBlock(nn.Module):
@@ -62,7 +62,7 @@ class ClipTower(nn.Module):
 
 
 class _Attention(nn.Module):
-    """BERT's attention from ``x`` to ``source``, with output layer, residual connection and LayerNorm."""
+    """BERT's attention from ``x`` to ``source``, with an output layer, a residual connection and a LayerNorm."""
 
     def __init__(self, width: int, heads: int, eps: float) -> None:
         super().__init__()
@@ -99,16 +99,16 @@ class FusionLayer(nn.Module):
 
 
 class FusionEncoder(nn.Module):
-    """Asymmetric co-attention of text and image. Every ``stride``-th layer processes both as one sequence.
+    """Asymmetric co-attention of text and image. Every ``stride``-th layer is a joint layer for both in one sequence.
 
-    The large model has no more layers than the stride, and therefore no such joint layer.
+    The large model has no more layers than the stride, and therefore no joint layers.
 
     Args:
         width: Width D.
-        heads: Attention heads.
+        heads: Number of attention heads.
         inner: Width of the feed-forward networks.
         eps: Epsilon of the LayerNorms.
-        first: Number of the first layer in the published weights, which contain unused layers before it.
+        first: Index of the first layer in the published weights, which also contain the unused layers before it.
         layers: Number of layers.
         stride: Distance between joint layers.
     """
@@ -120,7 +120,7 @@ class FusionEncoder(nn.Module):
         self.encoder = nn.ModuleDict({"layer": nn.ModuleDict(numbered)})
 
     def forward(self, text: Tensor, image: Tensor) -> Tensor:
-        """Fuse text (B, T, D), without padding, and image (B, P, D) into (B, P + T, D), with the image first."""
+        """Fuse unpadded text (B, T, D) and an image (B, P, D) into (B, P + T, D), with the image first."""
         for number, layer in enumerate(cast(nn.ModuleDict, self.encoder["layer"]).values()):
             if number == 0 or number % self.stride:
                 text = layer(text, image)

@@ -21,7 +21,8 @@ CONFIG, BERT_CONFIG = "config.yaml", "config_bert.json"
 PUBLISHED_FOLDER = "mplug_visual-question-answering_coco_large_en"
 SOURCE = f"get the complete folder from ModelScope: damo/{PUBLISHED_FOLDER}"
 
-# Tensors in the published file that are not needed for answering questions: descriptions, and patterns of their names.
+# Tensors in the published file that are not needed for answering questions. Descriptions are mapped to regular
+# expressions that match the tensors' names.
 IGNORED: Mapping[str, str] = {
     "EMA copies of the weights, used for distillation during training": r"\w+_(encoder|decoder|fc|norm)_m\.",
     "the text tower of CLIP": r"visual_encoder\.(transformer|token_embedding|ln_final)\."
@@ -40,20 +41,20 @@ class MPlugSizes:
         image: Side of the images in pixels.
         patch: Side of a patch in pixels.
         visual_width: Width of the vision transformer.
-        visual_layers: Layers of the vision transformer.
+        visual_layers: Number of layers in the vision transformer.
         width: Width of the text layers.
-        heads: Attention heads of the text layers.
-        inner: Width of the feed-forward networks of the text layers.
+        heads: Number of attention heads in each text layer.
+        inner: Width of the feed-forward networks in the text layers.
         vocabulary: Number of tokens.
         positions: Maximum number of positions.
         kinds: Number of token types.
         eps: Epsilon of the LayerNorms.
-        text_layers: Layers of the text encoder.
-        fusion_first: Number of the first fusion layer in use.
+        text_layers: Number of layers in the text encoder.
+        fusion_first: Index of the first fusion layer in use.
         fusion_layers: Number of fusion layers in use.
         stride: Distance between joint layers (see ``FusionEncoder``).
-        decoder_layers: Layers of the decoder.
-        beams: Beams of the search.
+        decoder_layers: Number of layers in the decoder.
+        beams: Number of beams in the beam search.
         min_tokens: Minimum number of tokens in an answer.
         max_tokens: Maximum number of tokens in an answer, including the end token.
     """
@@ -80,10 +81,10 @@ class MPlugSizes:
 
 
 def read_sizes(folder: Path) -> MPlugSizes:
-    """Read the sizes from ``folder``/config.yaml and config_bert.json. Missing settings default to the large model's.
+    """Read the sizes from config.yaml and config_bert.json in a folder. The defaults are those of the large model.
 
     Raises:
-        UserError: A file is missing or does not describe an mPLUG.
+        UserError: A file is missing or does not describe an mPLUG model.
     """
     general = _read(folder / CONFIG, yaml.safe_load)
     bert = _read(folder / BERT_CONFIG, json.loads)
@@ -105,7 +106,7 @@ def read_sizes(folder: Path) -> MPlugSizes:
             text_layers=int(bert["text_encoder_layers"]),
             fusion_first=max(0, depth - fusion),
             fusion_layers=min(depth, fusion),
-            # The default of the published code, which is larger than the number of layers.
+            # The published code has the same default, which is larger than the number of layers.
             stride=int(bert.get("stride_layer", 100)),
             decoder_layers=int(bert["text_decode_layers"]),
             beams=int(general.get("beam_size", default.beams)),
@@ -114,7 +115,7 @@ def read_sizes(folder: Path) -> MPlugSizes:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"{folder}: not the configuration of an mPLUG ({type(error).__name__}: {error}); {SOURCE}"
+            f"{folder}: not the configuration of an mPLUG model ({type(error).__name__}: {error}); {SOURCE}"
         ) from error
     if bert.get("hidden_act", "gelu") != "gelu" or sizes.width == sizes.visual_width:
         raise UserError(f"{folder}: unsupported variant of mPLUG; only the large model is supported; {SOURCE}")
@@ -134,7 +135,7 @@ def _read(path: Path, parse: Any) -> dict[str, Any]:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a published file under the model's names, without those in ``IGNORED``.
+    """Read the tensors in a published file, except for those that match ``IGNORED``. Their names are the model's.
 
     Raises:
         UserError: The file is missing, cannot be read, or contains more than weights.
@@ -151,12 +152,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_weights(model: torch.nn.Module, weights: Mapping[str, Tensor], sizes: MPlugSizes, path: Path) -> None:
-    """Load ``weights`` into ``model``. Both must have the same tensors.
+    """Load ``weights`` into ``model``.
 
-    The unused fusion layers in the published file are skipped.
+    Both must have the same tensors, except for the unused fusion layers in the published file, which are skipped.
 
     Raises:
-        UserError: Tensors are missing, unknown, or have different shapes.
+        UserError: Tensors are missing or unknown, or have different shapes.
     """
     unused = tuple(f"fusion_encoder.encoder.layer.{i}." for i in range(sizes.fusion_first))
     state = {name: tensor for name, tensor in weights.items() if not name.startswith(unused)}

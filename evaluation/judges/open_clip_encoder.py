@@ -86,8 +86,10 @@ class OpenClip:
                 **_preprocessing(model, tag) | ({"image_resize_mode": resize_mode} if resize_mode else {}),
             )
         except Exception as error:  # open_clip can raise any exception for formats that it does not know
-            raise UserError(f"{weights}: not plain weights of {model} ({first_line(error)}); {_OPENAI_HINT}") from error
-        check_positions(network, shapes, f"{weights}: not plain weights of {model}")
+            raise UserError(
+                f"{weights}: does not contain plain weights of {model} ({first_line(error)}); {_OPENAI_HINT}"
+            ) from error
+        check_positions(network, shapes, f"{weights}: does not contain plain weights of {model}")
         self.device = torch.device(device)
         self.model: Any = network.to(self.device).eval().requires_grad_(False)
         self._tokenizer: Any = open_clip.get_tokenizer(model)
@@ -97,11 +99,11 @@ class OpenClip:
 
     @property
     def logit_scale(self) -> float:
-        """The factor by which the model was trained to multiply cosines."""
+        """The factor by which cosine similarities were multiplied in training."""
         return float(self.model.logit_scale.exp())
 
     def encode_images(self, images: Sequence[ImageArray]) -> NDArray[np.float32]:
-        """Encode N images (H, W, 3) of any size as (N, D), with the preprocessing of the published weights."""
+        """Encode N images (H, W, 3) of any size as features (N, D), with the preprocessing of the published weights."""
         return self._in_batches(
             [Image.fromarray(image) for image in images],
             lambda batch: torch.stack([self._transform(image) for image in batch]),
@@ -109,7 +111,7 @@ class OpenClip:
         )
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Encode N texts as (N, D). Texts beyond the model's context (77 tokens for OpenAI's) are truncated."""
+        """Encode N texts as features (N, D). Texts that exceed the context (77 tokens for OpenAI's) are truncated."""
         return self._in_batches(list(texts), self._tokenizer, self.model.encode_text)
 
     def count_truncated(self, texts: Sequence[str]) -> int:
@@ -148,7 +150,7 @@ def _check_activation(model: str, tag: str, path: Path) -> None:
     if open_clip.get_model_config(model).get("quick_gelu", False):
         return
     variant = f"{model}{_QUICK_GELU}"
-    remedy = f"use {variant}" if variant in models else "open_clip has no variant of it with QuickGELU"
+    remedy = f"use {variant}" if variant in models else "open_clip has no QuickGELU variant of this model"
     if tag and open_clip.get_pretrained_cfg(model, tag).get("quick_gelu"):
         raise UserError(f"{model} uses GELU, but its weights {tag} were trained with QuickGELU; {remedy}")
     # The last four parts identify a file in the Hub's cache: models--timm--NAME.openai/snapshots/REVISION/FILE.

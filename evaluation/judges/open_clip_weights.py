@@ -1,4 +1,4 @@
-"""Checks that a weights file for open_clip has the image size and the context length of its model.
+"""Checks that a weights file for open_clip matches the image size and the context length of its model.
 
 open_clip interpolates position embeddings of a different size without an error. The weights of ViT-L-14-336, for
 example, would load as ViT-L-14, but would not yield the published features.
@@ -42,7 +42,7 @@ def position_shapes(path: Path, model: str, source: str) -> dict[str, Shape]:
 
 
 def check_positions(network: nn.Module, shapes: Mapping[str, Shape], place: str) -> None:
-    """Check that the network has the position embeddings of the file from which it was loaded.
+    """Check that no position embedding was interpolated when the network was loaded from a file.
 
     Args:
         network: The network.
@@ -50,7 +50,7 @@ def check_positions(network: nn.Module, shapes: Mapping[str, Shape], place: str)
         place: Beginning of the error message.
 
     Raises:
-        UserError: A position embedding was interpolated.
+        UserError: The shape of a position embedding in the network differs from the shape in the file.
     """
     own = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     for name, shape in shapes.items():

@@ -1,4 +1,4 @@
-"""Detects objects by their names with OWLv2 (Minderer et al. 2023, arXiv 2306.09683).
+"""Detects named objects with OWLv2 (Minderer et al. 2023, arXiv 2306.09683).
 
 Shapes: P image patches, each of which predicts a box, and Q names.
 """
@@ -26,9 +26,9 @@ _MOST = 300  # maximum number of boxes per image
 class Owlv2Detector:
     """Detects objects with an OWLv2 model in transformers' format, such as google/owlv2-base-patch16-ensemble.
 
-    The vocabulary is open, so T2I-CompBench's scorers ask for the objects of each prompt. This is not the published
-    detector (UniDet), so the names of results include the model's name. Scores are lower than those of detectors with
-    fixed classes; 0.1 to 0.3 are common thresholds.
+    The vocabulary is open, so T2I-CompBench's scorers query the model for the objects of each prompt. This is not the
+    published detector (UniDet), so the names of results include the model's name. Scores are lower than those of
+    detectors with fixed classes; thresholds between 0.1 and 0.3 are common.
 
     Args:
         path: Folder in transformers' format, with weights in safetensors.
@@ -70,7 +70,7 @@ class Owlv2Detector:
         self.backend = folder_backend(path, name, f"query {_QUERY!r}", f"max overlap {max_overlap:g}")
 
     def detect_named(self, image: ImageArray, names: Sequence[str]) -> list[Detection]:
-        """Return up to 300 detections with the labels ``names``, sorted by descending score."""
+        """Return up to 300 detections labeled with one of ``names`` each, sorted by descending score."""
         if not names:
             return []
         scores, boxes = self._predict(image, names)
@@ -83,7 +83,7 @@ class Owlv2Detector:
 
     @torch.inference_mode()
     def _predict(self, image: ImageArray, names: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Return the scores (P, Q) of all boxes, and the boxes (P, 4) in pixels of the image."""
+        """Return the scores (P, Q) of all boxes, and the boxes (P, 4) in image pixels."""
         pixels = self.image_processor(Image.fromarray(image), return_tensors="pt").pixel_values.to(self.device)
         queries = [_QUERY.format(name) for name in names]
         tokens = self.tokenizer(

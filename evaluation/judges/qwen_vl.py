@@ -73,7 +73,8 @@ class QwenVLAnswerer:
         """Return the answer to each question."""
         answers = []
         for inputs in self._inputs(image, questions):
-            # Overrides the checkpoint's sampling settings, which are meant for chats, to make answers deterministic.
+            # These arguments override the checkpoint's sampling settings, which are meant for chats, so that answers
+            # are deterministic.
             output = self.model.generate(
                 **inputs,
                 do_sample=False,
@@ -90,7 +91,7 @@ class QwenVLAnswerer:
 
     @torch.inference_mode()
     def yes_probabilities(self, image: ImageArray, questions: Sequence[str]) -> list[float]:
-        """Return p(yes) / (p(yes) + p(no)) for each answer's first token, over all single-token spellings."""
+        """Return p(yes) / (p(yes) + p(no)) for each answer's first token, summed over all single-token spellings."""
         yes, no = (self._spellings(word) for word in ("yes", "no"))
         probabilities = []
         for inputs in self._inputs(image, questions):
@@ -102,7 +103,7 @@ class QwenVLAnswerer:
     def answer_probabilities(
         self, image: ImageArray, questions: Sequence[str], spellings: Sequence[Sequence[str]]
     ) -> list[float]:
-        """Return the probability that the answer's first token is the first token of one of the question's spellings.
+        """Return, for each question, the probability that the answer's first token begins one of the spellings.
 
         The questions are asked as they are, without the instruction.
         """
@@ -122,7 +123,7 @@ class QwenVLAnswerer:
         return self._encode(image, [f"{question}\n{self.instruction}" for question in questions])
 
     def _spellings(self, word: str) -> list[int]:
-        """Return the tokens of those spellings of a word that are a single token."""
+        """Return the tokens of all spellings of a word that consist of a single token."""
         forms = [space + form for space in ("", " ") for form in (word, word.capitalize(), word.upper())]
         tokens = [self.tokenizer.encode(form, add_special_tokens=False) for form in forms]
         single = sorted({ids[0] for ids in tokens if len(ids) == 1})
@@ -134,7 +135,7 @@ class QwenVLAnswerer:
         return single
 
     def _encode(self, image: ImageArray, texts: Sequence[str]) -> list[dict[str, Tensor]]:
-        """Return the model's inputs for each text, with the image before it."""
+        """Return the model's inputs for each text, with the image before the text."""
         patches = self.image_processor(Image.fromarray(image), return_tensors="pt")
         placeholder = self.tokenizer.convert_ids_to_tokens(self.config.image_token_id)
         count = int(patches.image_grid_thw[0].prod()) // self.image_processor.merge_size**2
@@ -148,7 +149,7 @@ class QwenVLAnswerer:
             tensors = {
                 "input_ids": tokens,
                 "attention_mask": torch.ones_like(tokens),
-                # Marks the image's tokens, whose positions are row and column numbers.
+                # This marks the image's tokens, whose positions are two-dimensional (row and column).
                 "mm_token_type_ids": (tokens == self.config.image_token_id).long(),
                 "pixel_values": patches.pixel_values.to(self.model.dtype),
                 "image_grid_thw": patches.image_grid_thw,

@@ -1,6 +1,7 @@
-"""Finds noun chunks with word lists: "a green bench" and "a blue bowl" in "a green bench and a blue bowl".
+"""Finds noun chunks with word lists.
 
-These rules can be used in place of spaCy's en_core_web_sm and need no model. The names of results that use them say so.
+For example, the noun chunks of "a green bench and a blue bowl" are "a green bench" and "a blue bowl". These rules can
+be used in place of spaCy's en_core_web_sm and need no model. The names of results that use them say so.
 """
 
 import re
@@ -26,7 +27,7 @@ _BOUNDARIES = _words(
     # conjunctions, pronouns, adverbs of place and time
     "and but or nor while when where which who whom whose that then so both either he him himself herself it itself "
     "she they them themselves there together neatly away not nestled "
-    # verbs that occur often in the prompts and are rarely nouns there
+    # verbs that are common in the prompts and rarely used as nouns there
     "am is are was were be been being has have had having could do does did will would "
     "adds adorned attached attract attracted bake bloomed boil carried cluttered contrasted contrasts "
     "covers danced decorated displayed drives driving drove draped "
@@ -44,7 +45,8 @@ _VERB_OR_NOUN = _words(
     "back can cast cook cover covered cut display drip fall flash light measure mix nap perch release rest slice "
     "stand stir watch"
 )
-# A past tense at the end of a run is a verb ("the old oak tree snaked"). The pattern excludes "seed" and "red".
+# A word in the past tense at the end of a run is a verb ("the old oak tree snaked"). The pattern excludes "seed" and
+# "red".
 _PAST_TENSE = re.compile(r"[a-z]{3,}(?<!e)ed")
 _WORD = re.compile(r"[A-Za-z0-9]+(?:['’:-][A-Za-z0-9]+)*|[^\sA-Za-z0-9]")
 

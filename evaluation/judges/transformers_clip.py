@@ -14,7 +14,7 @@ from evaluation.contract import ImageArray
 from evaluation.judges.transformers_folder import folder_backend, load_config, load_model
 from pocketdit.encoders.checkpoints import explain_load_errors
 
-_DESCRIPTION = "a CLIP"
+_DESCRIPTION = "a CLIP model"
 _BATCH = 32
 
 
@@ -23,8 +23,8 @@ class TransformersClip:
 
     Args:
         path: Folder in transformers' format, with weights in safetensors, such as yuvalkirstain/PickScore_v1.
-        processor: Folder with the tokenizer and the image processor; None uses ``path``. PickScore's are those of
-            laion/CLIP-ViT-H-14-laion2B-s32B-b79K.
+        processor: Folder with the tokenizer and the image processor; None uses ``path``. PickScore uses the processor
+            of laion/CLIP-ViT-H-14-laion2B-s32B-b79K.
         name: Name of the judge in results; None uses the folder's name.
         device: Device to run on.
 
@@ -48,7 +48,7 @@ class TransformersClip:
 
     @property
     def logit_scale(self) -> float:
-        """The factor by which the model was trained to multiply cosines."""
+        """The factor by which cosine similarities were multiplied in training."""
         return float(self.model.logit_scale.exp())
 
     def count_truncated(self, texts: Sequence[str]) -> int:
@@ -57,7 +57,7 @@ class TransformersClip:
 
     @torch.inference_mode()
     def encode_images(self, images: Sequence[ImageArray]) -> NDArray[np.float32]:
-        """Encode N images (H, W, 3) of any size as (N, D)."""
+        """Encode N images (H, W, 3) of any size as features (N, D)."""
         parts = [np.empty((0, self.dimensions), np.float32)]
         for i in range(0, len(images), _BATCH):
             batch = [Image.fromarray(image) for image in images[i : i + _BATCH]]
@@ -68,7 +68,7 @@ class TransformersClip:
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Encode N texts as (N, D). Texts beyond the model's context are truncated."""
+        """Encode N texts as features (N, D). Texts that exceed the model's context are truncated."""
         parts = [np.empty((0, self.dimensions), np.float32)]
         for i in range(0, len(texts), _BATCH):
             tokens = self.tokenizer(

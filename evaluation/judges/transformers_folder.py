@@ -49,7 +49,7 @@ def load_model(model_class: Any, path: Path, description: str, dtype: DType, dev
 
 
 def folder_backend(path: Path, name: str | None, *settings: str, published_for: tuple[str, ...] = ()) -> Backend:
-    """Return the identity of a model: the hashes of its weights, the version of transformers and other settings.
+    """Return the identity of a model, with a hash of its weights, the version of transformers and other settings.
 
     Args:
         path: The model's folder.

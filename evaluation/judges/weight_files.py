@@ -29,24 +29,25 @@ def read_weights(path: Path, model: str, source: str, *, shapes_only: bool = Fal
         if path.suffix == ".safetensors":
             content: Any = load_file(path)
         else:
-            with warnings.catch_warnings(action="ignore"):  # the error below says what is wrong
+            with warnings.catch_warnings(action="ignore"):  # the error below states the problem
                 content = torch.load(path, map_location="meta" if shapes_only else "cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or first_line(error)}); {source}") from error
     except UnpicklingError as error:  # torch's message advises running the code in the file
         reason = damage(path, ValueError("it is damaged or contains more than tensors"))
-        raise UserError(f"{path}: not plain weights of {model} ({reason}); {source}") from error
+        raise UserError(f"{path}: does not contain plain weights of {model} ({reason}); {source}") from error
     except Exception as error:  # a damaged file can make the readers raise any exception
-        raise UserError(f"{path}: not plain weights of {model} ({damage(path, error)}); {source}") from error
+        reason = damage(path, error)
+        raise UserError(f"{path}: does not contain plain weights of {model} ({reason}); {source}") from error
     if not isinstance(content, dict) or not content:
-        raise UserError(f"{path}: not plain weights of {model} (it contains no named tensors); {source}")
+        raise UserError(f"{path}: does not contain plain weights of {model} (it contains no named tensors); {source}")
     return content
 
 
 def first_line(error: BaseException, limit: int = 200) -> str:
     """Return the first informative line of an error message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # The first line of torch's message about missing or mismatched tensors names none of them.
+    # The first line of torch's message about missing or mismatched tensors does not name the tensors.
     if len(lines) > 1 and lines[0].startswith("Error(s) in loading state_dict"):
         lines = lines[1:]
     text = lines[0].rstrip(" .:") if lines else type(error).__name__

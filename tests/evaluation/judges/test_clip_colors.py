@@ -116,7 +116,7 @@ def test_torchscript_archive_is_opened_only_with_the_published_digest(
     path = tmp_path / "ViT-L-14.pt"
     program = torch.jit.script(clip)
     program.save(path)
-    with pytest.raises(UserError, match="not plain weights of this CLIP"):
+    with pytest.raises(UserError, match="does not contain plain weights of this CLIP model"):
         ClipColorReader(path, architecture=TINY)
     monkeypatch.setattr(clip_colors, "_OPENAI_SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
     monkeypatch.setattr(clip_colors, "_ARCHITECTURE", TINY)
@@ -135,7 +135,7 @@ def test_published_architecture_uses_quick_gelu() -> None:
 
 @pytest.mark.parametrize("name", ["no-such-model", "ViT-B-16-SigLIP"])
 def test_other_architectures_are_rejected(weights: Path, name: str) -> None:
-    with pytest.raises(UserError, match=f"architecture {name}: not a plain CLIP"):
+    with pytest.raises(UserError, match=f"architecture {name}: not a plain CLIP model"):
         ClipColorReader(weights, architecture=name)
 
 
@@ -144,10 +144,10 @@ def test_invalid_weights_are_rejected(clip: open_clip.CLIP, tmp_path: Path) -> N
         ClipColorReader(tmp_path / "none.safetensors", architecture=TINY)
     path = tmp_path / "short.safetensors"
     save_file({name: weight.contiguous() for name, weight in list(clip.state_dict().items())[1:]}, path)
-    with pytest.raises(UserError, match="not plain weights of this CLIP"):
+    with pytest.raises(UserError, match="does not contain plain weights of this CLIP model"):
         ClipColorReader(path, architecture=TINY)
     torch.save({"x": Path("anything")}, tmp_path / "object.pt")
-    with pytest.raises(UserError, match="not plain weights of this CLIP"):
+    with pytest.raises(UserError, match="does not contain plain weights of this CLIP model"):
         ClipColorReader(tmp_path / "object.pt", architecture=TINY)
 
 
@@ -155,6 +155,9 @@ def test_weights_for_another_image_size_are_rejected(clip: open_clip.CLIP, tmp_p
     """If the image size differs, as for ViT-L-14-336, open_clip would interpolate the position embedding."""
     larger = open_clip.CLIP(**{**CONFIG, "vision_cfg": {**CONFIG["vision_cfg"], "image_size": 64}})  # type: ignore[dict-item]
     save_file({name: tensor.contiguous() for name, tensor in larger.state_dict().items()}, tmp_path / "l.safetensors")
-    message = r"not plain weights of this CLIP \(visual.positional_embedding has shape \[17, 64\], but .* \[5, 64\]\)"
+    message = (
+        r"does not contain plain weights of this CLIP model "
+        r"\(visual.positional_embedding has shape \[17, 64\], but .* \[5, 64\]\)"
+    )
     with pytest.raises(UserError, match=message):
         ClipColorReader(tmp_path / "l.safetensors", architecture=TINY)

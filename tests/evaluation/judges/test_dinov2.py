@@ -208,22 +208,23 @@ def test_invalid_weights_are_rejected(weights: Path, tmp_path: Path, capsys: pyt
     for name in ("program.pth", "page.pth"):  # torch's error message would advise running the code in the file
         with pytest.raises(
             UserError,
-            match=rf"{name}: not plain weights of a DINOv2 \(it is damaged or contains more than tensors\); get",
+            match=rf"{name}: does not contain plain weights of a DINOv2 model "
+            r"\(it is damaged or contains more than tensors\); get",
         ):
             DinoV2(tmp_path / name, SMALL)
     assert "run" not in capsys.readouterr().out.split()
     (tmp_path / "broken.safetensors").write_bytes(b"nothing")
-    with pytest.raises(UserError, match="not plain weights"):
+    with pytest.raises(UserError, match="does not contain plain weights"):
         DinoV2(tmp_path / "broken.safetensors", SMALL)
     state = published_state()
     save_file({k: v for k, v in state.items() if "norm2" not in k}, tmp_path / "part.safetensors")
-    with pytest.raises(UserError, match=r"not the weights of this DINOv2 .*norm2"):
+    with pytest.raises(UserError, match=r"not the weights of this DINOv2 model .*norm2"):
         DinoV2(tmp_path / "part.safetensors", SMALL)
     save_file(state | {"register_tokens": torch.zeros(1, 4, WIDTH)}, tmp_path / "registers.safetensors")
     with pytest.raises(UserError, match="registers"):
         DinoV2(tmp_path / "registers.safetensors", SMALL)
     save_file({"other": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(UserError, match="not the weights of this DINOv2"):
+    with pytest.raises(UserError, match="not the weights of this DINOv2 model"):
         DinoV2(tmp_path / "other.safetensors", SMALL)
 
 

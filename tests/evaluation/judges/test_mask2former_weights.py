@@ -248,7 +248,7 @@ def test_checkpoint_is_recognized_by_its_digest(
 
 
 def test_checkpoint_with_other_objects_is_rejected(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="not plain weights of mmdet's Mask2Former"):
+    with pytest.raises(UserError, match="does not contain plain weights of mmdet's Mask2Former"):
         load_mmdet(save_checkpoint(tmp_path / "a.pth", optimizer=Path("anything")), tiny_config())
 
 
@@ -256,7 +256,7 @@ def test_invalid_checkpoints_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot be read .* get mask2former_swin-s"):
         Mask2FormerDetector(tmp_path / "none.pth")
     (tmp_path / "text.pth").write_text("no weights")
-    with pytest.raises(UserError, match="not plain weights of mmdet's Mask2Former"):
+    with pytest.raises(UserError, match="does not contain plain weights of mmdet's Mask2Former"):
         load_mmdet(tmp_path / "text.pth", tiny_config())
     torch.save({"state_dict": {"x": torch.zeros(1)}}, tmp_path / "other.pth")
     with pytest.raises(UserError, match="tensors missing"):

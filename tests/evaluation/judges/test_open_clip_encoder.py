@@ -167,14 +167,16 @@ def test_invalid_weights_are_rejected(weights: Path, tmp_path: Path, capsys: pyt
     with pytest.raises(UserError, match="cannot be read"):
         OpenClip(QUICK, tmp_path / "missing.safetensors")
     torch.save({"logit_scale": PrintsWhenLoaded()}, tmp_path / "program.pt")
-    with pytest.raises(UserError, match="not plain weights"):
+    with pytest.raises(UserError, match="does not contain plain weights"):
         OpenClip(QUICK, tmp_path / "program.pt")
     assert "run" not in capsys.readouterr().out.split()
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(tmp_path / "archive.pt"))
-    with pytest.raises(UserError, match=r"not plain weights .*TorchScript.*use open_clip_model\.safetensors"):
+    with pytest.raises(
+        UserError, match=r"does not contain plain weights .*TorchScript.*use open_clip_model\.safetensors"
+    ):
         OpenClip(QUICK, tmp_path / "archive.pt")
     save_file({"logit_scale": torch.zeros(())}, tmp_path / "part.safetensors")
-    with pytest.raises(UserError, match=r"part\.safetensors: not plain weights"):
+    with pytest.raises(UserError, match=r"part\.safetensors: does not contain plain weights"):
         OpenClip(QUICK, tmp_path / "part.safetensors")
 
 
@@ -222,7 +224,7 @@ def test_weights_of_another_architecture_are_reported_in_one_line(
     (tmp_path / "clip.yaml").write_text(yaml.safe_dump(settings))
     assert main(["evaluate", str(tmp_path / "clip.yaml")]) == 1
     err = capsys.readouterr().err.strip()
-    assert f"{name}.safetensors: not plain weights of {QUICK} (" in err
+    assert f"{name}.safetensors: does not contain plain weights of {QUICK} (" in err
     assert err.count("\n") == 0
     reasons = {"resolution": "visual.positional_embedding has shape", "context": "positional_embedding has shape"}
     assert reasons.get(name, "") in err
@@ -234,7 +236,9 @@ def test_damaged_files_are_reported_in_one_line(suffix: str, tmp_path: Path) -> 
     contents: list[Any] = [b"", b"hi", b"junk" * 99, b"version https://git-lfs.github.com/spec/v1\n"]
     for content in contents:
         file.write_bytes(content)
-        with pytest.raises(UserError, match=rf"^\S*file\.{suffix}: not plain weights of {QUICK} \(.+\); .+$"):
+        with pytest.raises(
+            UserError, match=rf"^\S*file\.{suffix}: does not contain plain weights of {QUICK} \(.+\); .+$"
+        ):
             OpenClip(QUICK, file)
     if suffix == "safetensors":
         save_file({}, file)
@@ -243,5 +247,5 @@ def test_damaged_files_are_reported_in_one_line(suffix: str, tmp_path: Path) -> 
         return
     for content in ([1, 2], torch.zeros(3), {"state_dict": [1]}, {"step": 1}, {}):
         torch.save(content, file)
-        with pytest.raises(UserError, match=rf"file\.{suffix}: not plain weights of {QUICK} \(.+\); .+$"):
+        with pytest.raises(UserError, match=rf"file\.{suffix}: does not contain plain weights of {QUICK} \(.+\); .+$"):
             OpenClip(QUICK, file)
