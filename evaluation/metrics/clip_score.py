@@ -1,6 +1,6 @@
 """CLIP-Score (Hessel et al. 2021, arXiv 2104.08718): cosine similarity of image features and prompt features.
 
-The value is the plain cosine: it is not multiplied by 100 or 2.5 and not clamped at 0. Papers rarely state which CLIP
+The value is the plain cosine: it is neither multiplied by 100 or 2.5 nor clamped at 0. Papers rarely state which CLIP
 model, prefix and prompts they use, so the result states all three.
 """
 
@@ -14,7 +14,7 @@ BENCHMARK = "clip-score"
 
 
 class ClipScore:
-    """Mean over prompts of the mean cosine similarity between the prompt and its images.
+    """Mean over all prompts of the mean cosine similarity between a prompt and its images.
 
     Args:
         prompts: Key of the prompt set in the evaluation.
@@ -55,7 +55,7 @@ class ClipScore:
 
 
 def cosines(encoder: ImageTextEncoder, images: ImageSet, prefix: str = "") -> dict[str, float]:
-    """Return the mean cosine similarity between each prompt, with the prefix, and its images, by prompt id.
+    """Return a mapping from prompt ids to the mean cosine similarity between the prompt with its prefix and its images.
 
     Raises:
         UserError: A prompt has no images, or a feature is not finite.

@@ -2,10 +2,10 @@
 
     d² = |μ₁ - μ₂|² + tr S₁ + tr S₂ - 2 tr (S₁ S₂)^½
 
-The computation is exact and in float64; float32 is off by about 1%. With any roots S = Rᵀ R, tr (S₁ S₂)^½ is the
-nuclear norm of R₁ R₂ᵀ, so the square root of a non-symmetric matrix is never needed. The root is computed from the
-centered samples if there are no more samples than dimensions. Otherwise, it is the Cholesky factor or, for a singular
-covariance, it is computed from the eigenvectors.
+The computation is exact and uses float64; in float32, the result is off by about 1%. If R₁ and R₂ are roots of the
+covariances, that is, S = Rᵀ R, then tr (S₁ S₂)^½ is the nuclear norm of R₁ R₂ᵀ, so the square root of a non-symmetric
+matrix is never needed. The root is computed from the centered samples if there are no more samples than dimensions.
+Otherwise, it is the Cholesky factor or, for a singular covariance, it is computed from the eigenvectors.
 
 Shapes: N samples, D dimensions, R rows of a root.
 """
@@ -90,8 +90,8 @@ def frechet_distance(first: Gaussian, second: Gaussian) -> float:
     """
     if first.mean.shape != second.mean.shape:
         raise UserError(
-            f"features of {first.mean.size} dimensions are not comparable with those of {second.mean.size}; "
-            "use the same network for both"
+            f"features with {first.mean.size} dimensions cannot be compared with features with {second.mean.size} "
+            "dimensions; use the same network for both"
         )
     difference = first.mean - second.mean
     traces = np.sum(first.root**2) + np.sum(second.root**2)
@@ -109,7 +109,7 @@ def check_golden(data: Any) -> Iterator[tuple[str, str | None]]:
         data: ``data["cases"]`` lists objects with "mu1", "sigma1", "mu2", "sigma2" and "fd".
 
     Yields:
-        The name of each case, and a description of the difference, or None if the case agrees.
+        The name of each case, with a description of the difference, or with None if the case agrees.
     """
     for number, case in enumerate(data["cases"]):
         name = f"case {number}, {len(case['mu1'])} dimensions"
@@ -163,7 +163,7 @@ def _nuclear_norm(first: Gaussian, second: Gaussian) -> float:
     if not product.size:
         return 0.0
     if first.definite and second.definite:
-        # Computing eigenvalues is twice as fast as computing singular values, and as accurate if none of them is zero.
+        # Computing eigenvalues is twice as fast as computing singular values, and just as accurate if none is zero.
         squares = np.linalg.eigvalsh(product.T @ product)
         return float(np.sum(np.sqrt(np.maximum(squares, 0.0))))
     return float(np.sum(scipy.linalg.svdvals(product)))

@@ -28,7 +28,7 @@ class ImageSource:
         fingerprint: Hash that changes when the images change.
         count: Number of images.
         read: Returns the image at an index below ``count``.
-        left_out: What else is in the folder, and why it is not an image of the set.
+        left_out: Descriptions of the other files in the folder, with the reasons why they are left out.
     """
 
     name: str
@@ -41,7 +41,7 @@ class ImageSource:
 def open_source(path: Path, split: str = "train") -> ImageSource:
     """Open a sharded data set (a folder with dataset.json), or a folder that contains images at any depth.
 
-    In a folder of images, hidden files and folders and image grids (grid.png, grid-0001.png) are left out.
+    Hidden files, hidden folders and image grids (grid.png, grid-0001.png) in a folder of images are left out.
 
     Args:
         path: The folder.
@@ -73,7 +73,7 @@ def _open_shards(path: Path, split: str) -> ImageSource:
     if info.kind != "image":
         raise UserError(f"{path}: contains latents; reference statistics need a data set of images")
     if split not in SPLITS:
-        raise UserError(f"{path}: no split {split!r}; a data set has {' and '.join(SPLITS)}")
+        raise UserError(f"{path}: no split {split!r}; choose from {', '.join(SPLITS)}")
     index = LocalDataset(path).load_index(split, info)
     if not len(index):
         raise UserError(f"{path}: its {split} split has no usable images; run 'lightning data validate'")

@@ -22,7 +22,7 @@ class PictogramAccuracy:
         """Return "overall" and a ``Score`` per group (see ``caption_accuracy``).
 
         Raises:
-            UserError: A prompt has no images, it does not come from ``HeldOutCompositions``, or the extra ``emoji`` is
+            UserError: A prompt has no images or does not come from ``HeldOutCompositions``, or the extra ``emoji`` is
                 not installed.
         """
         from evaluation.pictograms.detector import PictogramDetector

@@ -1,10 +1,11 @@
-"""Scores of CLIP models that were trained on people's choices between images for the same prompt.
+"""Preference scores from CLIP models that were trained on human choices between images for the same prompt.
 
-- PickScore (Kirstain et al. 2023, arXiv 2305.01569): the cosine of image and prompt times the model's logit scale.
-- HPSv2.1 (Wu et al. 2023, arXiv 2306.09341): the cosine.
+- PickScore (Kirstain et al. 2023, arXiv 2305.01569): the cosine similarity of an image and its prompt, multiplied by
+  the model's logit scale.
+- HPSv2.1 (Wu et al. 2023, arXiv 2306.09341): the cosine similarity.
 
-The names of the results always contain the encoder's name. Its version contains the hash of the weights, by which a
-reader can tell whether they are the published ones.
+The names of the results always contain the encoder's name. The encoder's version contains the hash of the weights,
+which shows whether they are the published weights.
 """
 
 from typing import Literal
@@ -21,7 +22,7 @@ Kind = Literal["pickscore", "hpsv2.1"]
 
 
 class PreferenceScore:
-    """Mean over prompts of the mean preference score of their images.
+    """Mean over all prompts of the mean preference score of a prompt's images.
 
     Args:
         prompts: Key of the prompt set in the evaluation.

@@ -1,7 +1,7 @@
 """Reference statistics: features of real images, computed once and stored in a file.
 
-The file records the feature network, its resizing and the number of images. Loading it for a different network is an
-error.
+The file records the feature network, its resizing and the number of images. Loading the file for a different network is
+an error.
 """
 
 import hashlib
@@ -32,8 +32,8 @@ class Reference:
     """Statistics of real images.
 
     Attributes:
-        name: Name of the file.
-        source: Name of the data set and its split, or of the folder, with the fingerprint.
+        name: Name of the file, without its suffix.
+        source: Name of the data set and its split, or of the folder, followed by a fingerprint of the images.
         encoder: Name of the feature network.
         version: Version of the feature network, including its resizing.
         samples: Number of images from which ``mean`` and ``covariance`` are computed.
@@ -52,7 +52,7 @@ class Reference:
     features: NDArray[np.float32]
 
     def gaussian(self) -> Gaussian:
-        """Return the Gaussian of all images, fitted to their features if the features of all images are stored."""
+        """Return the Gaussian of all images. It is fitted to their features if the features of all are stored."""
         if len(self.features) == self.samples:
             return Gaussian.from_samples(self.features)
         return Gaussian.from_moments(self.mean, self.covariance)
@@ -76,7 +76,7 @@ def encode_all(images: Iterable[ImageArray], encoder: ImageEncoder) -> NDArray[n
     if batch:
         parts.append(encoder.encode_images(batch))
     if not parts:
-        raise UserError("no images to compute features of")
+        raise UserError("there are no images to compute features from")
     return np.concatenate(parts)
 
 
@@ -94,7 +94,7 @@ def build_reference(
         seed: Seed for drawing the images.
 
     Raises:
-        UserError: There are fewer than 2 images, one cannot be decoded, or features are not finite.
+        UserError: There are fewer than 2 images, an image cannot be decoded, or features are not finite.
     """
     source = open_source(path, split)
     if source.left_out:
@@ -154,13 +154,15 @@ def load_reference(path: Path, backend: Backend) -> Reference:
             f"{path}: no such reference file; use a data set or a folder of images to compute one"
         ) from error
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a reference ({error}); delete it to recompute") from error
+        raise UserError(f"{path}: not a reference ({error}); delete the file to recompute it") from error
     requested, stored = f"{backend.name} ({backend.version})", f"{fields['encoder']} ({fields['version']})"
     if requested != stored:
         raise UserError(f"{path}: computed with {stored}, but the metric uses {requested}; use one of them for both")
     dimensions = tensors["mean"].size
     if tensors["covariance"].shape != (dimensions, dimensions) or tensors["features"].shape[1:] != (dimensions,):
-        raise UserError(f"{path}: mean, covariance and features have different dimensions; delete it to recompute")
+        raise UserError(
+            f"{path}: mean, covariance and features have different dimensions; delete the file to recompute it"
+        )
     return Reference(name=path.stem, **fields, **tensors)
 
 

@@ -1,4 +1,4 @@
-"""States how many texts a judge does not read in full, for the protocol of a result."""
+"""Counts the texts that a judge does not read in full, for the protocol of a result."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,7 @@
-"""Images per second with the largest batch that fits, as in the paper's Table 2.
+"""Images per second with the largest batch that fits into memory, as in the paper's Table 2.
 
-An image takes the time from its prompt to its pixels: text encoders, all sampling steps, and decoder. Loading the model
-and the first batch, in which libraries choose their kernels, are not counted.
+The measured time runs from the prompts to the pixels, and includes the text encoders, all sampling steps and the
+decoder. It excludes loading the model and the first batch, in which libraries choose their kernels.
 """
 
 import gc
@@ -22,7 +22,8 @@ from pocketdit.running.sampling_memory import NotEnoughMemoryError
 
 SAMPLER = Role("a subject that samples images", ("sample", "provenance"), ("steps", "batch_size"))
 SIDE_MULTIPLE = 32
-# The memory of a batch does not depend on the number of steps, except that multistep samplers keep the previous one.
+# Memory use does not depend on the number of steps, except that multistep samplers also store the previous step. Two
+# steps are therefore enough for a trial.
 TRIAL_STEPS = 2
 PROMPT = "a red fox asleep in the snow, next to a wooden fence, in the light of a winter morning"
 
@@ -31,9 +32,9 @@ class Throughput:
     """Images per second of a run or a pipeline on this machine, with the largest batch that fits into its memory.
 
     Args:
-        subject: The subject. Its own ``batch_size`` has no effect.
+        subject: The run or the pipeline. Its own ``batch_size`` has no effect.
         size: Height and width of the images in pixels, multiples of 32.
-        max_batch: Largest batch to try. On a CPU, set it to a batch that is known to fit.
+        max_batch: Largest batch size to try. On a CPU, set it to a batch size that is known to fit.
         repeats: Number of batches to time. The median is reported.
         prompt: Prompt of all images.
 
@@ -55,7 +56,7 @@ class Throughput:
         self.repeats, self.prompt = repeats, prompt
 
     def measure(self) -> Result:
-        """Measure the throughput. "overall" is the number of images per second, and "batch" the size of the batch.
+        """Measure the throughput. "overall" is the number of images per second, and "batch" is the batch size.
 
         Raises:
             RunError: Not even a single image fits into memory.
@@ -112,7 +113,7 @@ class Throughput:
         return build(Component(self.subject.class_path, arguments))
 
     def _largest_batch(self) -> int:
-        """Return the largest batch that fits with a few steps, or 0. The model is deleted at the end."""
+        """Return the largest batch size for which sampling a few steps fits into memory, or 0 if there is none."""
         subject = self._build(steps=TRIAL_STEPS)
         return largest_batch(lambda batch: self._fits(subject, batch), self.max_batch)
 
@@ -127,7 +128,7 @@ class Throughput:
         return True
 
     def _seconds(self, subject: Any, batch: int) -> float:
-        """Sample a batch, and return how long it takes. The images are on the CPU at the end, so nothing is pending."""
+        """Sample a batch, and return the time in seconds. The images end up on the CPU, so no GPU work is pending."""
         height, width = self.size
         prompts = [Prompt(str(i), self.prompt, {"height": height, "width": width}) for i in range(batch)]
         subject.batch_size = batch
@@ -140,8 +141,8 @@ class Throughput:
 def largest_batch(fits: Callable[[int], bool], limit: int) -> int:
     """Return the largest number up to a limit for which ``fits`` is true, or 0 if there is none.
 
-    The numbers are doubled until one does not fit, and the rest is found by bisection. If a number fits, smaller ones
-    are assumed to fit.
+    The number is doubled until it no longer fits, and the largest one that fits is then found by bisection. If a number
+    fits, smaller numbers are assumed to fit.
     """
     good, bad = 0, limit + 1
     while good + 1 < bad:
@@ -154,7 +155,7 @@ def largest_batch(fits: Callable[[int], bool], limit: int) -> int:
 
 
 def free_memory() -> None:
-    """Return the memory of deleted tensors to the GPU."""
+    """Free the GPU memory of deleted tensors."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""Validation loss of a run's EMA weights by noise level: the flow-matching loss (paper, Eq. 4) at eight levels."""
+"""Validation loss of a run's EMA weights: the flow-matching loss (paper, Eq. 4) at each of eight noise levels."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -66,7 +66,7 @@ class ValidationLoss:
         return Result("validation-loss", scores, protocol, higher_is_better=False)
 
     def _losses_by_level(self) -> dict[float, dict[str, float]]:
-        """Return {noise level: {sample: loss}}."""
+        """Return the loss of each sample at each noise level, as {level: {sample: loss}}."""
         from pocketdit.artifacts.network import load_network
         from pocketdit.config.component import build
         from pocketdit.diffusion.path import interpolate, velocity

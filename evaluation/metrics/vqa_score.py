@@ -1,4 +1,4 @@
-"""VQAScore (Lin et al. 2024, arXiv 2404.01291): how probable a model finds it that an image shows its prompt."""
+"""VQAScore (Lin et al. 2024, arXiv 2404.01291): a model's probability that an image shows what its prompt says."""
 
 from dataclasses import asdict
 from statistics import fmean
@@ -22,15 +22,16 @@ _YES = ("Yes", "yes", " Yes", " yes")
 
 
 class VqaScore:
-    """Mean over prompts of the mean probability that the answer is yes.
+    """Mean over all prompts of the mean probability that the answer is yes.
 
-    The published model is CLIP-FlanT5, so the names of results contain the judge's name. A judge that estimates the
-    probabilities of given answers reports that of yes; any other judge reports p(yes) / (p(yes) + p(no)).
+    The published model is CLIP-FlanT5, so the names of results contain the judge's name. The probability is p(yes) if
+    the judge estimates the probabilities of given answers, and p(yes) / (p(yes) + p(no)) for any other judge.
 
     Args:
         prompts: Key of the prompt set in the evaluation.
         judge: Answers the question.
-        question: The question, with {prompt} in place of the prompt. The default is that of GenEval 2's VQAScore.
+        question: The question, with {prompt} in place of the prompt. The default is the question that GenEval 2 uses
+            for VQAScore.
 
     Raises:
         ConfigError: The question does not contain {prompt}.

@@ -15,7 +15,7 @@ from pocketdit.errors import ConfigError, UserError
 
 DECIMALS = 4
 
-# Noun chunks that belong to relations such as "on the left of" and are not objects.
+# Noun chunks that are not objects but part of relations such as "on the left of".
 DROPPED = frozenset({"top", "the side", "the left", "the right"})
 
 
@@ -75,7 +75,7 @@ class BlipVqa:
         return [attribute_score(self.answerer.yes_probabilities(image, questions)) for image in images]
 
     def limits(self, prompts: Sequence[Prompt]) -> Limits:
-        """Return the limits: how many questions are truncated."""
+        """Return limits that state how many questions are truncated."""
         questions = [question for prompt in prompts for question in self._questions(prompt)]
         return Limits((1.0,) * len(prompts), *truncation(self.answerer, questions, "questions"))
 

@@ -1,4 +1,4 @@
-"""The categories of T2I-CompBench (Huang et al. 2023, arXiv 2307.06350; numeracy: 2025, v3)."""
+"""The categories of T2I-CompBench (Huang et al. 2023, arXiv 2307.06350), including numeracy, added in version 3."""
 
 from typing import Literal, get_args
 

@@ -1,4 +1,4 @@
-"""T2I-CompBench (Huang et al. 2023, arXiv 2307.06350, version 3 from 2025): a score per category and overall."""
+"""T2I-CompBench (Huang et al. 2023, arXiv 2307.06350, version 3 from 2025): category scores and the overall score."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -27,8 +27,8 @@ class CompBench:
     Args:
         prompts: Key of the category's prompt set in the evaluation.
         category: The category.
-        scorer: ``BlipVqa`` for color, shape and texture, ``Spatial``, ``Numeracy``, ``ClipSimilarity`` for
-            non_spatial, and ``ThreeInOne`` for complex prompts.
+        scorer: ``BlipVqa`` for color, shape and texture, ``Spatial`` for spatial, ``Numeracy`` for numeracy,
+            ``ClipSimilarity`` for non_spatial, and ``ThreeInOne`` for complex.
 
     Raises:
         ConfigError: The category is unknown, or the scorer does not score it.
@@ -101,8 +101,8 @@ class CompBench:
 def overall(results: Sequence[Result]) -> Result:
     """Combine the six columns of Table 4 in the SnapGen++ paper. "overall" is their mean.
 
-    "overall" has per-prompt values only if all columns have the same number of prompts. Otherwise, it is not the mean
-    of these values.
+    "overall" has per-prompt values only if all columns have the same number of prompts. Otherwise, the mean of these
+    values would differ from "overall".
 
     Raises:
         UserError: There is not exactly one result per column.

@@ -1,7 +1,8 @@
 """T2I-CompBench++'s numeracy score (Huang et al. 2025, arXiv 2307.06350v3): presence and number of objects.
 
-Reproduces numeracy_eval.py of github.com/Karine-Huang/T2I-CompBench at 1b70949, including that an object's name matches
-all classes that contain it: "clock" also counts alarm clocks, and "bee" counts frisbees.
+This module reproduces numeracy_eval.py of github.com/Karine-Huang/T2I-CompBench at 1b70949, including its substring
+matching. The name of an object matches all classes whose names contain it, so "clock" also counts alarm clocks, and
+"bee" counts frisbees.
 """
 
 import math
@@ -30,7 +31,7 @@ ALIASES: Mapping[str, str] = {
     "goldfish": "fish",
     "painting": "picture",
 }
-OVERLAP = 0.9  # boxes that overlap by more than this are duplicates
+OVERLAP = 0.9  # boxes whose overlap exceeds this fraction are duplicates
 
 NUMBERS = {
     word: max(number, 1)
@@ -71,7 +72,7 @@ def without_duplicates(detections: Iterable[tuple[str, Box]]) -> list[str]:
     """Return the names of detections, except for those that overlap a previous detection of the same name.
 
     Two boxes are duplicates if their intersection over union exceeds 0.9, or if their intersection covers more than 0.9
-    of one of them. Sides include both end pixels.
+    of one of them. Side lengths include the pixels at both ends.
     """
     kept: list[tuple[str, Box]] = []
     for name, box in detections:
@@ -94,7 +95,7 @@ def count_objects(asked: Iterable[str], names: Sequence[str]) -> dict[str, int]:
     """Count the detections of each object that a prompt asks for.
 
     The objects are counted in the prompt's order. If no detection has an object's name (or its alias), all detections
-    whose names contain it are renamed to it, and stay renamed for the objects after it.
+    whose names contain it are renamed to it, and stay renamed for later objects.
 
     Args:
         asked: Names of the objects, in the prompt's order.
@@ -126,7 +127,7 @@ def check_golden(data: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
             and box of each detection) and the score "numeracy".
 
     Yields:
-        The name of each case, and a description of the difference, or None if the case agrees.
+        The name of each case, with a description of the difference, or with None if the case agrees.
     """
     for number, case in enumerate(data["cases"]):
         asked = dict(case["asked"])
@@ -171,7 +172,7 @@ class Numeracy:
         return [numeracy_score(asked, count_objects(asked, self._detect(image, asked))) for image in images]
 
     def limits(self, prompts: Sequence[Prompt]) -> Limits:
-        """Return the limits: for how many prompts the detector knows all objects."""
+        """Return limits that state for how many prompts the detector knows all objects."""
         classes = classes_of(self.detector)
         known = None if classes is None else [name.lower() for name in classes]
         seen, best = [], []
@@ -197,7 +198,7 @@ def _objects(prompt: Prompt) -> Mapping[str, int]:
 
 
 def _class_of(name: str, classes: Sequence[str] | None) -> str | None:
-    """Return the detector's class for an object, such as "dining table" for "table", or None if it has none.
+    """Return a detector's class for an object, such as "dining table" for "table", or None if there is no such class.
 
     Args:
         name: Name of the object.

@@ -1,4 +1,4 @@
-"""Finds the objects that a prompt names among the detections of an image."""
+"""Finds the objects of a prompt among the detections in an image."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,21 +14,21 @@ def check_threshold(threshold: float) -> None:
     """Check the minimum score of detections.
 
     Raises:
-        ConfigError: It is outside [0, 1].
+        ConfigError: The threshold is outside [0, 1].
     """
     if not 0 <= threshold <= 1:
         raise ConfigError(f"threshold must be a detection score between 0 and 1, not {threshold}")
 
 
 def detect(detector: Detector | OpenDetector, image: ImageArray, names: Sequence[str]) -> list[Detection]:
-    """Return the detections of a detector, which looks only for ``names`` if its vocabulary is open."""
+    """Return a detector's detections in an image. A detector with an open vocabulary looks only for ``names``."""
     if isinstance(detector, OpenDetector):
         return detector.detect_named(image, names)
     return detector.detect(image)
 
 
 def classes_of(detector: Detector | OpenDetector) -> tuple[str, ...] | None:
-    """Return the classes of a detector, or None if its vocabulary is open or not known."""
+    """Return the classes of a detector, or None if its vocabulary is open or unknown."""
     return detector.classes if isinstance(detector, ClassList) else None
 
 
@@ -41,7 +41,7 @@ def find_object(
         detections: All detections of an image.
         phrase: Name of the object, without a determiner.
         threshold: Minimum score.
-        aliases: Additional classes that match, by object name (see ``matching_classes``).
+        aliases: Mapping from object names to additional classes that match (see ``matching_classes``).
     """
     names = matching_classes(phrase, aliases)
     matches = [d for d in detections if d.score >= threshold and d.label.lower() in names]
@@ -49,10 +49,10 @@ def find_object(
 
 
 def matching_classes(phrase: str, aliases: Mapping[str, Sequence[str]]) -> set[str]:
-    """Return the names of all classes, in lower case, that match the object that ``phrase`` names.
+    """Return the names, in lower case, of all classes that match the object that ``phrase`` names.
 
-    A class matches if it equals the phrase or one of its endings, with or without a plural ending: "coat rack" and
-    "rack" match "brown coat rack", and "apple" matches "green apples". The aliases of an ending also match.
+    A class matches if its name is the phrase or the last words of the phrase, in the singular or as written: "coat
+    rack" and "rack" match "brown coat rack", and "apple" matches "green apples". The aliases of these words also match.
     """
     words = phrase.lower().split()
     endings = {" ".join(words[i:]) for i in range(len(words))}

@@ -9,7 +9,7 @@ from evaluation.contract import Backend, ImageArray, Prompt
 
 @dataclass(frozen=True)
 class Limits:
-    """What keeps a scorer from seeing all that the prompts ask for.
+    """Limits of a scorer, because of which it may miss something that the prompts ask for.
 
     Attributes:
         best: For each prompt, the score of images that show exactly what it asks for.
@@ -46,7 +46,7 @@ class Scorer(Protocol):
         ...
 
     def limits(self, prompts: Sequence[Prompt]) -> Limits:
-        """Return what keeps the scorer from seeing all that the prompts ask for."""
+        """Return the limits because of which the scorer may miss something that the prompts ask for."""
         ...
 
 
@@ -55,9 +55,9 @@ def vocabulary_limits(name: str, seen: Sequence[bool], best: Sequence[float], ki
 
     Args:
         name: Name of the detector.
-        seen: For each prompt that needs the detector, whether the detector knows all of its objects.
+        seen: For each prompt that needs the detector, whether the detector knows all objects in the prompt.
         best: For each prompt, the score of images that show exactly what it asks for.
-        kind: What the elements of ``seen`` are, such as "prompts".
+        kind: Plural noun for the elements of ``seen``, such as "prompts".
     """
     protocol = {f"visible_{kind}": sum(seen), f"{kind}_with_objects": len(seen)}
     note = f"{name} knows all the objects in {sum(seen)} of {len(seen)} {kind}."

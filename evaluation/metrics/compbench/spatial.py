@@ -1,9 +1,9 @@
 """T2I-CompBench's 2D spatial score (Huang et al. 2023, arXiv 2307.06350, Sec. 4), from the boxes of any detector.
 
-Reproduces ``determine_position`` of github.com/Karine-Huang/T2I-CompBench at 1b70949: boxes are scaled to a frame with
-a shorter side of 480 pixels, the IoU threshold is 0.1, and the distance threshold is 150 pixels. Many complex prompts
-contain "on top of", but the published function recognizes only "on the top of" and scores "on top of" as 0. This module
-does the same.
+This module reproduces ``determine_position`` of github.com/Karine-Huang/T2I-CompBench at 1b70949: boxes are scaled to a
+frame with a shorter side of 480 pixels, the IoU threshold is 0.1, and the distance threshold is 150 pixels. Many
+complex prompts contain "on top of", but the published function recognizes only "on the top of" and scores "on top of"
+as 0. So does this module.
 """
 
 import math
@@ -59,9 +59,10 @@ def parse_relation(text: str) -> dict[str, str] | None:
 def position_score(relation: str, box1: Box, box2: Box) -> float:
     """Return how well box 1 satisfies a relation to box 2, from 0 to 1; 0 for an unknown relation.
 
-    Let d be the offset between the centers. For relations such as "near", the score is 1 if either component of |d| is
-    below 150, else 150 divided by the larger component. For a side such as "on the left of", it is 0 unless d points
-    more in that direction than across it. In this case, it is 1 if the IoU is below 0.1, else 0.1 / IoU.
+    Let d be the offset between the centers. For relations such as "near", the score is 1 if the absolute value of
+    either component of d is below 150, and otherwise 150 divided by the larger one. For a side such as "on the left
+    of", the score is 0 unless d points more in that direction than across it. If it does, the score is 1 for an IoU
+    below 0.1, and otherwise 0.1 / IoU.
 
     Args:
         relation: One of the relations that ``parse_relation`` returns.
@@ -111,7 +112,7 @@ def check_golden(data: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
         data: ``data["cases"]`` lists objects with "locality", "box1", "box2" and "score".
 
     Yields:
-        The name of each case, and a description of the difference, or None if the case agrees.
+        The name of each case, with a description of the difference, or with None if the case agrees.
     """
     for number, case in enumerate(data["cases"]):
         score = position_score(case["locality"], case["box1"], case["box2"])
@@ -128,8 +129,8 @@ class Spatial:
     Args:
         detector: Detects objects; the published detector is UniDet (Zhou et al. 2022, arXiv 2102.13086).
         threshold: Minimum score of a detection.
-        aliases: Additional classes of the detector by object name, such as {"phone": ["cell phone"]}; None uses
-            ``PERSON_ALIASES``.
+        aliases: Mapping from object names to additional classes of the detector, such as {"phone": ["cell phone"]};
+            None uses ``PERSON_ALIASES``.
 
     Raises:
         ConfigError: ``threshold`` is outside [0, 1].
@@ -167,7 +168,7 @@ class Spatial:
         return [0.0 if relation is None else self._score(image, relation) for image in images]
 
     def limits(self, prompts: Sequence[Prompt]) -> Limits:
-        """Return the limits: for how many relations the detector knows both objects."""
+        """Return limits that state for how many relations the detector knows both objects."""
         relations = [_relation(prompt) for prompt in prompts]
         classes = classes_of(self.detector)
         known = None if classes is None else {name.lower() for name in classes}
@@ -177,7 +178,7 @@ class Spatial:
         return vocabulary_limits(self.detector.backend.name, parsed, best, "relations")
 
     def _knows(self, relation: Mapping[str, str], classes: set[str] | None) -> bool:
-        """Return whether the detector has classes for both objects. None stands for an open vocabulary."""
+        """Return whether the detector has classes for both objects. ``classes`` is None for an open vocabulary."""
         names = (relation["first"], relation["second"])
         return classes is None or all(matching_classes(name, self.aliases) & classes for name in names)
 

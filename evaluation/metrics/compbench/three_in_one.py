@@ -9,7 +9,7 @@ from pocketdit.errors import ConfigError, UserError
 
 Part = Literal["attribute", "spatial", "similarity"]
 
-# The scores to average for each kind of prompt. The published lists state the kinds.
+# The scores to average for each kind of prompt. Each kind has its own published list of prompts.
 PARTS: Mapping[str, tuple[Part, ...]] = {
     "spatial": ("spatial", "attribute"),
     "action": ("similarity", "attribute"),
@@ -30,7 +30,7 @@ class ThreeInOne:
         similarity: Scorer of the category "non_spatial".
 
     Raises:
-        ConfigError: A scorer does not score its category.
+        ConfigError: A scorer does not support its category.
     """
 
     categories: tuple[str, ...] = ("complex",)
@@ -50,10 +50,10 @@ class ThreeInOne:
         }
 
     def score(self, images: Sequence[ImageArray], prompt: Prompt) -> list[float]:
-        """Return the mean of the applicable scores of each image.
+        """Return, for each image, the mean of the scores that apply to the prompt.
 
         Raises:
-            UserError: The prompt's metadata has no known "kind".
+            UserError: The prompt's metadata has no valid "kind".
         """
         rows = [self.scorers[part].score(images, prompt) for part in _parts(prompt)]
         return [sum(scores) / len(scores) for scores in zip(*rows, strict=True)]

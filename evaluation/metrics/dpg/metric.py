@@ -36,7 +36,7 @@ from pocketdit.errors import ConfigError, UserError
 
 @dataclass
 class _Category:
-    """The scores of a category's questions and the number of images, both by prompt."""
+    """The scores of a category's questions and the number of images for each prompt."""
 
     by_prompt: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     images: dict[str, int] = field(default_factory=dict)
@@ -135,7 +135,7 @@ class DPGBench:
         )
 
     def _answers(self, images: ImageSet, prompt: Prompt, questions: Sequence[Question]) -> list[dict[int, str]]:
-        """Return the answers by question number for each image."""
+        """Return, for each image, a mapping from question numbers to answers."""
         paths = images.images.get(prompt.id, ())
         if not paths:
             raise UserError(f"prompt {prompt.id} ({prompt.text!r}) has no images; run the evaluation again")

@@ -100,14 +100,14 @@ def apply_dependencies(questions: Sequence[Question], scores: Mapping[int, float
 def score_prompt(questions: Sequence[Question], answers: Sequence[Mapping[int, str]], mode: Mode) -> PromptScore:
     """Score a prompt from the answers about each of its images.
 
-    The value is the mean over images of the mean over questions after dependencies. In mode "official",
-    ``by_question`` contains the scores from which the published script computes its categories, which are those of the
-    last image before dependencies (issue 60 of its repository). In mode "corrected", it contains the scores of all
-    images after dependencies.
+    The value is the mean over images of the mean over questions after dependencies are applied. In mode "official",
+    ``by_question`` contains the scores from which the published script computes its category scores, which are those of
+    the last image before dependencies are applied (issue 60 of its repository). In mode "corrected", it contains the
+    scores of all images after dependencies are applied.
 
     Args:
         questions: The questions that were asked.
-        answers: For each image, the answers by question number.
+        answers: For each image, a mapping from question numbers to answers.
         mode: "official" or "corrected".
 
     Raises:
@@ -121,7 +121,7 @@ def score_prompt(questions: Sequence[Question], answers: Sequence[Mapping[int, s
 
 
 def category_scores(questions: Sequence[Question], score: PromptScore) -> dict[str, list[float]]:
-    """Return the scores of a prompt's questions by level 2 category."""
+    """Return the scores of a prompt's questions, grouped by level 2 category."""
     scores: dict[str, list[float]] = defaultdict(list)
     for question in questions:
         scores[question.category].extend(score.by_question[question.number])
@@ -145,11 +145,12 @@ def check_golden(data: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
     """Compare the functions above with stored cases from the published script.
 
     Args:
-        data: ``data["cases"]`` lists objects with "tuple" and "dependency" by question, "answers_per_image" (a list
-            of answers by question), the "prompt_score", and "official_category_scores_raw_last_image" by question.
+        data: ``data["cases"]`` lists objects with the "tuple" and "dependency" of each question, "answers_per_image"
+            (for each image, the answers to all questions), the "prompt_score", and each question's score in
+            "official_category_scores_raw_last_image".
 
     Yields:
-        The name of each case, and a description of the difference, or None if the case agrees.
+        The name of each case, with a description of the difference, or with None if the case agrees.
     """
     for number, case in enumerate(data["cases"]):
         yield f"case {number} ({len(case['tuple'])} questions)", _golden_difference(case)

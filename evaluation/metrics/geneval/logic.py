@@ -50,7 +50,7 @@ def _drop_overlapping(group: Sequence[Detection], max_overlap: float) -> list[De
 
 
 def overlap(first: Box, second: Box) -> float:
-    """Return the intersection over union. Sides include both end pixels: a box from 3 to 3 is one pixel wide."""
+    """Return the intersection over union. Side lengths include both end pixels: a box from 3 to 3 is one pixel wide."""
     edges = np.array([first, second])
     shared = _area((*edges[:, :2].max(axis=0), *edges[:, 2:].min(axis=0)))
     union = _area(first) + _area(second) - shared
@@ -93,8 +93,8 @@ def find_errors(
 ) -> list[str]:
     """Return the reasons why an image does not match its prompt, in the benchmark's wording; empty if it matches.
 
-    Each "include" clause must be satisfied by as many of the highest-scoring boxes as its count says. An "exclude"
-    clause fails if there are at least as many boxes as its count.
+    An "include" clause with count n must be satisfied by the n highest-scoring boxes of its class. An "exclude" clause
+    with count n fails if there are at least n boxes of its class.
 
     Args:
         detections: Detections selected by ``keep_detections``.
@@ -151,13 +151,13 @@ def check_golden(data: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
 
     Args:
         data: ``data["relative_position"]`` lists boxes "a" and "b", the "relations" of a to b, and their "iou".
-            ``data["evaluate"]`` lists a prompt's "metadata"; "detections" by class, each [[left, top, right, bottom,
-            score], color], above the threshold and in descending order; whether the image is "correct"; and the
-            "reason" with one line per error. The reason is not compared if it is empty, as in cases where the order of
-            the benchmark's wording is not fixed.
+            ``data["evaluate"]`` lists the "metadata" of a prompt; the "detections" of each class, in the form [[left,
+            top, right, bottom, score], color], above the threshold and in descending order; whether the image is
+            "correct"; and the "reason" with one line per error. An empty reason is not compared. It is empty in cases
+            where the benchmark does not fix the order of the words.
 
     Yields:
-        The name of each case, and a description of the difference, or None if the case agrees.
+        The name of each case, with a description of the difference, or with None if the case agrees.
     """
     for number, case in enumerate(data.get("relative_position", ())):
         computed = sorted(relations(case["a"], case["b"])), overlap(case["a"], case["b"])

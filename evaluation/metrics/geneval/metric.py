@@ -55,7 +55,7 @@ class GenEval:
         counting_threshold: Replaces ``threshold`` for prompts with the tag "counting".
         most_of_a_class: Maximum number of detections per class. Those with the highest scores are considered.
         max_overlap: Maximum intersection over union of boxes of one class; 1 keeps all boxes.
-        position_threshold: Fraction of the boxes' sides by which their offset is reduced.
+        position_threshold: Fraction of the boxes' side lengths by which the offset between their centers is reduced.
     """
 
     def __init__(

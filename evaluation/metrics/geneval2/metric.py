@@ -1,4 +1,4 @@
-"""GenEval 2 (Kamath et al. 2025, arXiv 2512.16853), which replaces GenEval's detector with questions to a model."""
+"""GenEval 2 (Kamath et al. 2025, arXiv 2512.16853), in which a model answers questions in place of a detector."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -40,10 +40,10 @@ class GenEval2:
                 spellings(question, answer)
 
     def score(self, images: ImageSet) -> Result:
-        """Return both means, and scores by skill and by number of atoms (see ``soft_tifa``).
+        """Return both means, and a score for each skill and for each number of atoms (see ``soft_tifa``).
 
         Raises:
-            UserError: A prompt has no images, no questions or invalid answers, or an image cannot be decoded.
+            UserError: A prompt lacks images or questions, an answer is invalid, or an image cannot be decoded.
         """
         self.check_prompts(images.prompts)
         scored = [image for prompt in images.prompts.prompts for image in self._judge(images, prompt)]

@@ -22,7 +22,7 @@ _NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nin
 
 @dataclass(frozen=True)
 class ScoredImage:
-    """The probabilities of the right answers about one image.
+    """The probabilities of the right answers to the questions about one image.
 
     Attributes:
         prompt: Id of the prompt.
@@ -68,7 +68,7 @@ def geometric_mean(image: ScoredImage) -> float:
 
 
 def soft_tifa(images: Sequence[ScoredImage]) -> dict[str, Score]:
-    """Return the scores by name, given the probabilities for at least one image.
+    """Return the named scores of at least one image.
 
     - "soft_tifa_gm" and "soft_tifa_am": means over prompts of the geometric and the arithmetic mean.
     - "skills_am/SKILL": mean over all questions that test the skill.
@@ -108,12 +108,12 @@ def check_golden(data: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
     """Compare the functions above with stored cases from the published analysis.
 
     Args:
-        data: ``data["cases"]`` lists objects with "prompts" ("atom_count", "skills" and "probabilities" of each), the
-            means over prompts "soft_tifa_am" and "soft_tifa_gm", the means over atoms "skills_am" by skill, and the
-            means over prompts "atomicity_gm" by number of atoms.
+        data: ``data["cases"]`` lists objects with "prompts" (the "atom_count", "skills" and "probabilities" of each),
+            the means over prompts "soft_tifa_am" and "soft_tifa_gm", the mean over questions for each skill
+            ("skills_am"), and the mean over prompts for each number of atoms ("atomicity_gm").
 
     Yields:
-        The name of each case, and a description of the difference, or None if the case agrees.
+        The name of each case, with a description of the difference, or with None if the case agrees.
     """
     for number, case in enumerate(data["cases"]):
         yield f"case {number} ({len(case['prompts'])} prompts)", _golden_difference(case)

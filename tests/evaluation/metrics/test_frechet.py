@@ -171,5 +171,5 @@ def test_invalid_samples_and_moments_are_errors() -> None:
         Gaussian.from_moments([0, 0], [[1.0, 0.5], [0.0, 1.0]])
     with pytest.raises(UserError, match=r"negative eigenvalue \(-1\)"):
         Gaussian.from_moments([0, 0], [[1, 2], [2, 1]])
-    with pytest.raises(UserError, match="2 dimensions are not comparable with those of 3"):
+    with pytest.raises(UserError, match="2 dimensions cannot be compared with features with 3"):
         frechet_distance(Gaussian.from_moments([0] * 2, np.eye(2)), Gaussian.from_moments([0] * 3, np.eye(3)))

@@ -176,7 +176,7 @@ def test_sources_without_images_are_rejected(scenes: Path, tmp_path: Path) -> No
         reference_for(tmp_path / "empty", Thumbnail(), tmp_path)
     with pytest.raises(UserError, match="no split 'test'"):
         reference_for(scenes, Thumbnail(), tmp_path, split="test")
-    with pytest.raises(UserError, match="no images to compute features of"):
+    with pytest.raises(UserError, match="there are no images to compute features from"):
         encode_all([], Thumbnail())
 
 
