@@ -1,7 +1,7 @@
 """Implements ``lightning preference create``: generates all images once and prepares the database.
 
-An interrupted call resumes with the missing images. Nothing changes if the study has been created before, except that
-further raters are invited if ``raters`` has been increased.
+An interrupted call resumes with the missing images. If the study has already been created, nothing changes, except that
+more raters are invited if ``raters`` has been increased.
 """
 
 import json
@@ -67,7 +67,7 @@ def create(loaded: Loaded[Preference]) -> None:
 
 
 def _prepare(store: Store, loaded: Loaded[Preference], prompts: PromptSet) -> None:
-    """Create the study in the database, or check that the existing one is the same."""
+    """Create the study in the database, or check that an existing study has the same design and prompts."""
     settings, now = loaded.config, design(loaded.resolved)
     study = store.study()
     if study is None:
@@ -88,7 +88,7 @@ def _prepare(store: Store, loaded: Loaded[Preference], prompts: PromptSet) -> No
 
 
 def _draw(store: Store, settings: Preference, prompts: PromptSet) -> None:
-    """Sample and encode all images, one subject after the other, unless this has been done before."""
+    """Sample and encode all images, one subject after the other, unless all images are ready."""
     study = store.study()
     if study is not None and study.ready:
         return

@@ -2,8 +2,8 @@
 
 Pairs of images are dealt like cards. All pairs form a deck, which is shuffled, and each rater takes a hand of
 consecutive cards. When a deck runs out, the next one is shuffled. At any time, the numbers of raters per pair therefore
-differ by at most one. Within a hand, each pair of subjects has its sides swapped in half of the
-comparisons, in random order.
+differ by at most one. Within a hand, each pair of subjects has its sides swapped in half of the comparisons, which are
+chosen at random.
 """
 
 from collections import defaultdict
@@ -22,7 +22,7 @@ _NOISE_PROMPTS = 16
 
 @dataclass(frozen=True)
 class Pair:
-    """Two subjects' images for a prompt.
+    """The images of two subjects for one prompt.
 
     Attributes:
         prompt: Index of the prompt.
@@ -40,11 +40,11 @@ class Comparison:
     """Two images as one rater sees them.
 
     Attributes:
-        kind: A pair, an image next to noise, or a pair that was shown before with the sides swapped.
+        kind: A pair of images, an image next to noise, or an earlier pair that is repeated with its sides swapped.
         prompt: Index of the prompt.
         left: Subject of the left image; "" for noise.
         right: Subject of the right image; "" for noise.
-        repeats: Position of the comparison that is repeated, counted from 0; None for the other kinds.
+        repeats: Position (from 0) of the comparison that this comparison repeats; None for the other kinds.
     """
 
     kind: Kind
@@ -55,7 +55,7 @@ class Comparison:
 
 
 def all_pairs(prompts: Iterable[int], subjects: Sequence[tuple[str, str]]) -> list[Pair]:
-    """Return a pair of images for each prompt, given by its index, and each compared pair of subjects."""
+    """Return a pair of images for each index of a prompt and each pair of subjects."""
     return [Pair(prompt, first, second) for prompt in prompts for first, second in subjects]
 
 
@@ -87,7 +87,7 @@ def deal(cards: int, hand: int, seed: int, rater: int) -> list[int]:
 
 
 def noise_prompts(prompts: int, seed: int) -> list[int]:
-    """Return the prompts whose images are shown next to noise. They are few, because noise compresses badly."""
+    """Return the prompts whose images are shown next to noise, at most 16, because noise images are large files."""
     return sorted(Random(repr(("noise", seed))).sample(range(prompts), min(prompts, _NOISE_PROMPTS)))
 
 
@@ -96,12 +96,12 @@ def plan(
 ) -> list[Comparison]:
     """Return the comparisons of a rater in the order in which they are shown.
 
-    Noise is spread over the whole session, except its start. Repeated comparisons are taken from the first half of the
-    session and shown in its last third.
+    Comparisons with noise are spread over the whole session, except for its start. Comparisons from the first half of
+    the session are repeated in its last third.
 
     Args:
         pairs: All pairs of images.
-        hand: Pairs of each rater, at most ``len(pairs)``.
+        hand: Number of pairs that each rater compares, at most ``len(pairs)``.
         noise: Pairs of which one image can be shown next to noise.
         checks: Number of comparisons with noise, and number of repeated comparisons.
         seed: Seed of all draws.

@@ -18,7 +18,7 @@ _TOKEN, _LINK = "token", "link"
 
 
 def invite(store: Store, plan: Plan, folder: Path, count: int) -> None:
-    """Add raters until ``count`` have been invited. The tokens are written to the file before they are added."""
+    """Add raters until ``count`` have been invited. Their tokens are written to the file before they are added."""
     path = folder / FILE_NAME
     tokens = read_tokens(path)
     if len(tokens) < count:
@@ -45,7 +45,7 @@ def read_tokens(path: Path) -> list[str]:
     """Return the tokens in the file, or an empty list if it does not exist.
 
     Raises:
-        RunError: The file has no column of tokens.
+        RunError: A row of the file has no token.
     """
     if not path.is_file():
         return []

@@ -24,7 +24,7 @@ def encode_subject(images: ImageSet, identifiers: dict[int, str], folder: Path, 
 
     Args:
         images: The images of a subject.
-        identifiers: Identifiers of the images by the index of the prompt.
+        identifiers: Mapping from prompt indices to the identifiers of the images.
         folder: Folder of the study.
         subject: Name of the subject, for the progress bar.
     """

@@ -14,15 +14,15 @@ _DEFINING = ("subjects", "prompts", "compare", "questions", "ties", "pairs_per_r
 
 
 def design(resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """Select the settings that determine what raters see. All settings are given as plain values."""
+    """Select the settings that determine what raters see from all settings, which are given as plain values."""
     checks = {name: resolved["checks"][name] for name in ("noise", "repeat")}
     return {**{key: resolved[key] for key in _DEFINING}, "checks": checks}
 
 
 def require_same_design(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Check that the settings of a study are those with which it was created.
+    """Check that the design of a study has not changed since the study was created.
 
-    Arguments that a class did not have at that time are ignored.
+    Arguments that a class did not have when the study was created are ignored.
 
     Raises:
         ConfigError: A setting that determines what raters see has changed.

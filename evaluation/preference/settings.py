@@ -23,11 +23,11 @@ class Checks:
     """Comparisons that show whether a rater pays attention. They do not count as votes.
 
     Attributes:
-        noise: Number of comparisons of an image with pure noise. A rater fails if any answer does not choose the
-            image.
-        repeat: Number of comparisons that are shown again later, with the sides swapped. A rater fails if all answers
-            contradict those of the first time.
-        allowed_failures: A rater who fails more checks than this is excluded from the report.
+        noise: Number of comparisons of an image with pure noise. A rater fails this check if any answer does not
+            choose the image.
+        repeat: Number of comparisons that are shown again later, with the sides swapped. A rater fails this check if
+            all answers contradict the earlier ones.
+        allowed_failures: Maximum number of failed checks. Raters who fail more checks are excluded from the report.
     """
 
     noise: Annotated[int, Between(0, _MAX_CHECKS)] = 2
@@ -47,19 +47,19 @@ class Preference:
 
     Attributes:
         preference: Name of the preference study and of its folder in ``studies`` under ``out``.
-        subjects: Models or folders of images by name. Raters never see the names.
+        subjects: Mapping from names to models or image folders. Raters never see the names.
         prompts: The prompts. One image per prompt and subject is shown.
-        compare: Pairs of names of subjects that raters compare; empty compares every subject with every other one.
+        compare: Pairs of subjects, by name, that raters compare; an empty list compares all subjects with each other.
         questions: Questions about each pair of images.
         ties: Whether raters can answer that there is no difference.
         pairs_per_rater: Pairs of images that each rater compares, in addition to the checks.
         checks: Attention checks of each rater.
-        raters: Number of raters to invite. Each has a link with a token. The number can be increased later.
-        seed: Seed of the order, the sides and the checks.
+        raters: Number of raters to invite. Each rater has a link with a token. The number can be increased later.
+        seed: Seed for drawing the order, the sides and the checks.
         run: Name of a run.
         data: Folder for the benchmarks' files.
         out: Folder for results and images.
-        storage: Database for the answers, as a URL of SQLAlchemy; empty uses an SQLite file in the study's folder.
+        storage: SQLAlchemy URL of the database for the answers; "" uses an SQLite file in the study's folder.
         tracking: Where the report is logged.
     """
 
@@ -96,7 +96,7 @@ class Preference:
                 raise ValueError(f"compare: {names} {problem}")
             seen.add(pair)
         if not self.questions or len(set(self.questions)) < len(self.questions):
-            raise ValueError("questions must contain each question once, and at least one")
+            raise ValueError("questions must contain at least one question, and each question only once")
 
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:

@@ -1,4 +1,4 @@
-"""Draws the figure of a preference study, in the form of the paper's Fig. 7: shares of votes by question and pair."""
+"""Plots the shares of votes in a preference study for each question and pair of subjects, as in the paper's Fig. 7."""
 
 import io
 from typing import TYPE_CHECKING
@@ -72,5 +72,5 @@ def _draw_panel(axis: "Axes", settings: Preference, summary: Summary, question: 
 
 
 def _plain(text: str) -> str:
-    """Escape text for matplotlib, which reads what is between two dollar signs as a formula."""
+    """Escape text for matplotlib, which interprets text between two dollar signs as a formula."""
     return text.replace("$", r"\$")

@@ -1,10 +1,11 @@
-"""Win rates, Bradley-Terry scores and the agreement of raters.
+"""Win rates, Bradley-Terry scores and the agreement between raters.
 
-A rater's votes resemble each other, and so do the votes about a prompt. Intervals that treat votes as independent would
-be too narrow. Both are crossed: every rater votes on many prompts, and every prompt has many raters. The intervals are
-therefore based on the two-way cluster-robust covariance of Cameron, Gelbach and Miller (2011), with Student's t
-distribution for the smaller number of clusters minus 1. A two-way bootstrap would need resamples, and overestimates the
-variance (Owen 2007). The covariance is that of a logistic regression, so intervals of win rates stay between 0 and 1.
+The votes of a rater resemble each other, and so do the votes on a prompt. Intervals that treat votes as independent
+would be too narrow. Raters and prompts are crossed: every rater votes on many prompts, and many raters vote on every
+prompt. The intervals are therefore based on the two-way cluster-robust covariance of Cameron, Gelbach and Miller
+(2011), and on Student's t distribution, whose degrees of freedom are the smaller number of clusters minus 1. A two-way
+bootstrap would need resamples, and would overestimate the variance (Owen 2007). The covariance is that of a logistic
+regression, so the intervals of win rates stay between 0 and 1.
 """
 
 import math
@@ -36,8 +37,8 @@ class WinRate:
         losses: Number of votes for the second subject.
         raters: Number of raters who voted.
         prompts: Number of prompts that were voted on.
-        interval: Confidence interval of ``rate``, or None for fewer than two raters or prompts, or if all votes are
-            ties.
+        interval: Confidence interval of ``rate``, or None if there are fewer than two raters or prompts, or if all
+            votes are ties.
     """
 
     wins: int
@@ -59,8 +60,8 @@ class Strength:
 
     Attributes:
         value: The score.
-        interval: Confidence interval of the score, or None for fewer than two raters or prompts, or if all votes are
-            ties.
+        interval: Confidence interval of the score, or None if there are fewer than two raters or prompts, or if all
+            votes are ties.
     """
 
     value: float
@@ -70,8 +71,8 @@ class Strength:
 def win_rate(votes: Sequence[Vote], level: float = LEVEL) -> WinRate:
     """Return the win rate of the first subject. All votes must be about the same question and the same two subjects.
 
-    If all votes are equal, they do not show how much raters and prompts differ. The interval is then the exact one
-    (Clopper and Pearson 1934) for as many votes as there are raters or prompts, whichever are fewer.
+    If all votes are equal, they do not show how much raters and prompts differ. In that case, the interval is the exact
+    one (Clopper and Pearson 1934) for as many votes as there are raters or prompts, whichever number is smaller.
     """
     values = np.array([vote.value for vote in votes])
     raters, prompts = _codes([vote.rater for vote in votes]), _codes([vote.prompt for vote in votes])
@@ -91,12 +92,12 @@ def win_rate(votes: Sequence[Vote], level: float = LEVEL) -> WinRate:
 def bradley_terry(votes: Sequence[Vote], subjects: Sequence[str], level: float = LEVEL) -> dict[str, Strength] | None:
     """Return the Bradley-Terry scores (Bradley and Terry 1952) of the subjects in the votes on one question.
 
-    The probability that one subject is preferred is the logistic function of the difference of two scores. A tie is
-    half a vote for each.
+    The probability that one subject is preferred to another is the logistic function of the difference between their
+    scores. A tie is half a vote for each.
 
     Returns:
-        The scores by subject, or None if they are not finite. They are finite if there is no group of subjects that
-        never loses against the others (Ford 1957).
+        A mapping from subjects to scores, or None if the scores are not finite. They are finite if there is no group of
+        subjects that never loses against the others (Ford 1957).
     """
     voted = {name for vote in votes for name in (vote.first, vote.second)}
     names = [name for name in subjects if name in voted]
@@ -131,7 +132,7 @@ def bradley_terry(votes: Sequence[Vote], subjects: Sequence[str], level: float =
 
 
 def agreement(votes: Sequence[Vote]) -> float | None:
-    """Return Krippendorff's alpha of the votes on one question, or None if it is not defined.
+    """Return Krippendorff's alpha for the votes on one question, or None if it is not defined.
 
     A unit is a pair of images. The values are ordered: a tie lies between the two subjects. Alpha is 1 if raters always
     agree and 0 if they agree no more than by chance. It is not defined if no pair has two raters, or if all votes are
@@ -152,12 +153,12 @@ def clustered_variances(
 ) -> NDArray[np.float64]:
     """Return the variances of linear combinations of a regression's parameters, clustered by rater and by prompt.
 
-    Each is the largest of the two-way variance and both one-way variances, because the two-way variance can be too
-    small, and even negative (MacKinnon, Nielsen and Webb 2024).
+    Each variance is the largest of the two-way variance and the two one-way variances, because the two-way variance can
+    be too small or even negative (MacKinnon, Nielsen and Webb 2024).
 
     Args:
         model: The fitted regression.
-        basis: The combinations, of shape (combinations, parameters).
+        basis: The coefficients of the combinations, of shape (combinations, parameters).
         raters: Index of each vote's rater.
         prompts: Index of each vote's prompt.
     """

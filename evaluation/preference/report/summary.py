@@ -15,12 +15,12 @@ class Summary:
     """The results of a preference study.
 
     Attributes:
-        attention: Outcomes of each rater's attention checks, by the rater's number.
+        attention: Mapping from rater numbers to the outcomes of the attention checks.
         excluded: Numbers of the raters who failed too many checks.
         votes: The votes of all other raters.
-        win_rates: Win rates by question and pair of subjects, without pairs that have no votes.
-        scores: Bradley-Terry scores by question; None if they are not finite.
-        agreement: Krippendorff's alpha by question; None if it is not defined.
+        win_rates: Win rate for each question and pair of subjects, except for pairs without votes.
+        scores: Bradley-Terry scores for each question; None if they are not finite.
+        agreement: Krippendorff's alpha for each question; None if it is not defined.
     """
 
     attention: dict[int, Attention]

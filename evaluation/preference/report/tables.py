@@ -19,7 +19,7 @@ _ANSWER_COLUMNS = ("rater", "excluded", "position", "kind", "repeats", "prompt",
 
 
 def csv_files(summary: Summary, answers: Sequence[Answer]) -> dict[str, str]:
-    """Return the contents of the CSV files by name."""
+    """Return a mapping from the names of the CSV files to their contents."""
     rates = [
         (
             question,

@@ -18,14 +18,14 @@ class Answer:
         rater: Number of the rater.
         position: Position of the comparison in the rater's session, from 0.
         kind: "pair", "noise" or "repeat".
-        repeats: Position of the comparison that is repeated, or None.
+        repeats: Position of the comparison that this comparison repeats, or None.
         prompt: Identifier of the prompt.
         left: Subject of the left image; "" for noise.
         right: Subject of the right image; "" for noise.
         question: Name of the question.
         choice: "left", "tie" or "right".
         answered: When the choice was last stored.
-        changes: How often the rater changed it.
+        changes: How often the rater changed the choice.
     """
 
     rater: int
@@ -74,7 +74,7 @@ class Attention:
     Attributes:
         checks: Number of checks that the rater has answered.
         noise: Number of comparisons with noise in which an answer does not choose the image.
-        repeat: Number of repeated comparisons in which all answers contradict those of the first time.
+        repeat: Number of repeated comparisons in which all answers contradict the earlier ones.
     """
 
     checks: int
@@ -108,9 +108,9 @@ def read_answers(connection: Connection, study: int) -> list[Answer]:
 
 
 def attention(answers: Sequence[Answer], questions: int) -> dict[int, Attention]:
-    """Return the outcomes of each rater's attention checks, by the rater's number.
+    """Return a mapping from rater numbers to the outcomes of the attention checks.
 
-    A check counts once all of its questions have been answered.
+    A check counts only after all of its questions have been answered.
 
     Args:
         answers: All answers of a study.
@@ -149,7 +149,7 @@ def votes(
     Args:
         answers: All answers of a study.
         pairs: The compared subjects, in the order of the report.
-        outcomes: Outcomes of the attention checks by rater.
+        outcomes: Mapping from rater numbers to the outcomes of the attention checks.
         allowed: Number of checks that a rater may fail.
     """
     first_of = {frozenset(pair): pair[0] for pair in pairs}

@@ -34,7 +34,7 @@ _FOLDER = "reports"
 
 @dataclass(frozen=True)
 class Participation:
-    """How many raters take part, and how far they have come.
+    """How many raters take part, have started, and have finished.
 
     Attributes:
         known: Raters who have been invited or have started.
@@ -51,7 +51,7 @@ def write_report(loaded: Loaded[Preference]) -> Path:
     """Write the report of a study in its current state, and log it to MLflow.
 
     Returns:
-        The folder of the report. It is named after a hash of the answers, so other answers get another folder.
+        The folder of the report. It is named after a hash of the answers, so new answers lead to a new folder.
 
     Raises:
         RunError: There are no answers yet, all raters have been excluded, or the study has not been created.
@@ -94,7 +94,7 @@ def write_report(loaded: Loaded[Preference]) -> Path:
 
 
 def _read(store: Store) -> tuple[list[Answer], Participation, dict[str, Any]]:
-    """Return the answers, the participation, and the provenance of the images, all at the same point in time."""
+    """Return the answers, the participation, and the provenance of the images, all read in one transaction."""
     own, rater, answer = tables.comparison, tables.rater, tables.answer
     with store.reading() as connection:
         study = connection.execute(select(tables.study).where(tables.study.c.name == store.name)).one()
@@ -117,7 +117,7 @@ def exclusions(settings: Preference, summary: Summary) -> str:
     return (
         f"Excluded for failing more than {counted(settings.checks.allowed_failures, 'attention check')}: "
         f"{len(summary.excluded)} of {counted(len(summary.attention), 'rater')}. In all, {failed} of "
-        f"{counted(checks, 'attention check')} failed."
+        f"{counted(checks, 'attention check')} were failed."
     )
 
 

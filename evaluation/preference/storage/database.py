@@ -19,7 +19,7 @@ _WRITES = "preference_writes"
 
 
 def connect(url: str) -> Engine:
-    """Return a database's engine. Missing tables, and the file of an SQLite database, are created.
+    """Return the engine of a database. Missing tables and the file of an SQLite database are created.
 
     Raises:
         ConfigError: The URL is invalid, or its driver is not installed.
@@ -28,7 +28,7 @@ def connect(url: str) -> Engine:
     try:
         parsed = sqlalchemy.make_url(url)
     except ArgumentError as error:
-        raise ConfigError(f"storage: {mask(url)} is not a URL of a database") from error
+        raise ConfigError(f"storage: {mask(url)} is not a database URL") from error
     backend = parsed.get_backend_name()
     is_sqlite = backend == "sqlite" and parsed.database not in (None, "", ":memory:")
     if not is_sqlite and backend != "postgresql":
@@ -54,8 +54,8 @@ def connect(url: str) -> Engine:
 def _prepare_sqlite(engine: Engine) -> None:
     """Let readers and a writer work at the same time, and write every transaction to the disk before it ends.
 
-    A writing transaction takes the lock when it begins. Otherwise, two of them could read before either writes, and one
-    would fail.
+    A writing transaction takes the lock when it begins. Otherwise, two transactions could read before either one
+    writes, and one of them would fail.
     """
 
     @event.listens_for(engine, "connect")

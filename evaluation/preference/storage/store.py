@@ -22,16 +22,16 @@ Plan = Callable[[int], Sequence[Comparison]]
 
 @dataclass(frozen=True)
 class ShownComparison:
-    """A comparison as its page shows it.
+    """The data that the page of a comparison shows.
 
     Attributes:
-        id: Its identifier.
-        position: Its position in the rater's session, from 0.
+        id: Identifier of the comparison.
+        position: Position of the comparison in the rater's session, from 0.
         total: Number of the rater's comparisons.
         text: Text of the prompt.
         left: Identifier of the left image.
         right: Identifier of the right image.
-        answers: Choices by question so far.
+        answers: Mapping from the questions that have been answered to the choices.
         before: Identifier of the previous comparison, or None.
         after: Identifier of the next comparison, or None.
     """
@@ -59,7 +59,8 @@ class Store:
         self.engine, self.name = engine, name
         is_sqlite = engine.dialect.name == "sqlite"
         self._dialect = sqlite if is_sqlite else postgresql
-        # SQLite lets one connection write at a time. The others sleep and try again, some of them for seconds.
+        # SQLite lets only one connection write at a time. Without this lock, the others would sleep and try again, some
+        # of them for seconds.
         self._turn: AbstractContextManager[object] = Lock() if is_sqlite else nullcontext()
 
     @contextmanager
@@ -101,7 +102,7 @@ class Store:
             return [Prompt(row.id, row.text) for row in connection.execute(query)]
 
     def images(self) -> dict[tuple[int, str], str]:
-        """Return the identifier of each image by the index of its prompt and its subject ("" for noise)."""
+        """Return a mapping from prompt indices and subjects ("" for noise) to the identifiers of the images."""
         with self.engine.begin() as connection:
             return self._images(connection)
 
@@ -117,7 +118,7 @@ class Store:
             connection.execute(query.values(made=made, ready=True))
 
     def add_rater(self, token: str, plan: Plan) -> int:
-        """Add a rater with all comparisons, unless there is one with the same token.
+        """Add a rater with all comparisons, unless a rater with the same token exists.
 
         Args:
             token: Digest of the rater's token.
@@ -130,7 +131,7 @@ class Store:
             return self._add_rater(connection, token, plan)
 
     def _add_rater(self, connection: Connection, token: str, plan: Plan) -> int:
-        # The lock lets processes add one rater after the other. SQLite ignores it, because it has a single writer.
+        # The row lock lets processes add raters one at a time. SQLite, which has a single writer, ignores the lock.
         own = select(tables.study.c.id).where(tables.study.c.name == self.name).with_for_update()
         study = connection.execute(own).scalar_one()
         of_study = tables.rater.c.study == study
@@ -156,7 +157,7 @@ class Store:
         return number
 
     def rater(self, token: str) -> int | None:
-        """Return the key of the rater with the digest of a token, or None."""
+        """Return the key of the rater whose token has the given digest, or None."""
         query = select(tables.rater.c.id).join(tables.study)
         with self.engine.begin() as connection:
             return connection.execute(
@@ -164,7 +165,7 @@ class Store:
             ).scalar()
 
     def progress(self, rater: int, questions: int) -> tuple[list[str], int]:
-        """Return which of a rater's comparisons lack answers (identifiers in order), and the number of comparisons.
+        """Return the identifiers of a rater's comparisons that lack answers, in order, and the number of comparisons.
 
         Args:
             rater: Key of the rater.
@@ -178,7 +179,7 @@ class Store:
         return [row.id for row in rows if row.given < questions], len(rows)
 
     def comparison(self, rater: int, identifier: str) -> ShownComparison | None:
-        """Return a comparison of a rater, or None if the rater has no such comparison."""
+        """Return one of a rater's comparisons, or None if the rater has no comparison with this identifier."""
         own = tables.comparison
         with self.engine.begin() as connection:
             row = connection.execute(select(own).where(own.c.id == identifier, own.c.rater == rater)).one_or_none()
@@ -211,7 +212,7 @@ class Store:
         """Store answers. An answer to the same question replaces the previous one.
 
         Returns:
-            Whether the rater has such a comparison.
+            Whether the rater has a comparison with this identifier.
         """
         own, answers = tables.comparison, tables.answer
         with self._writing() as connection:

@@ -55,7 +55,7 @@ comparison = Table(
     Column("prompt", Integer, nullable=False),
     Column("left", ForeignKey(image.c.id), nullable=False),
     Column("right", ForeignKey(image.c.id), nullable=False),
-    Column("repeats", Integer),  # position of the comparison that is repeated
+    Column("repeats", Integer),  # position of the comparison that this comparison repeats
     UniqueConstraint("rater", "position"),
 )
 

@@ -3,10 +3,10 @@
     GET  /                  instructions and progress
     POST /begin             adds a rater; only on the loopback interface
     GET  /join/TOKEN        stores an invited rater's token in a cookie
-    GET  /next              leads to the first comparison that lacks answers
+    GET  /next              redirects to the first comparison that lacks answers
     GET  /compare/ID        a comparison with the answers so far
     POST /compare/ID        stores answers
-    GET  /done              the end
+    GET  /done              the last page
     GET  /image/ID          an image of one of the rater's comparisons
     GET  /static/NAME       the style sheet, the script and the icon
 
@@ -68,7 +68,7 @@ class Study:
         plan: Returns a new rater's comparisons.
         cookie: Name of the cookie with the token.
         is_open: Whether anyone who reaches the server can take part without an invitation.
-        is_secure: Whether raters reach the server by HTTPS.
+        is_secure: Whether raters reach the server over HTTPS.
         limits: Limits on the rate of requests.
     """
 
@@ -103,7 +103,7 @@ class Study:
         )  # fmt: skip
 
     async def begin(self, request: Request) -> Response:
-        """Add a rater. A second request with the same form finds the rater that the first one added."""
+        """Add a rater, and redirect to the first comparison. Sending the same form twice adds only one rater."""
         fields = await _fields(request)
 
         def add() -> Response:
@@ -120,7 +120,7 @@ class Study:
         return await run_in_threadpool(add)
 
     def join(self, request: Request) -> Response:
-        """Store an invited rater's token in a cookie, and show a page whose address does not contain it."""
+        """Store an invited rater's token in a cookie, and redirect to a page whose address does not contain it."""
         self._limit_stranger(request)
         token = request.path_params["token"]
         if not is_token(token) or self.store.rater(digest(token)) is None:
@@ -217,7 +217,7 @@ class Study:
             raise HTTPException(429)
 
     def _with_cookie(self, response: Response, token: str) -> Response:
-        # A strict cookie would be missing from the redirected request if the link is on another site.
+        # Browsers would not send a strict cookie with the redirected request if the link is on another site.
         response.set_cookie(
             self.cookie, token, max_age=_COOKIE_SECONDS, httponly=True, samesite="lax", secure=self.is_secure
         )

@@ -9,17 +9,17 @@ _MOST_CLIENTS = 10_000
 
 
 class RateLimiter:
-    """A token bucket for each client. The buckets of clients that have been inactive for longest are dropped.
+    """A token bucket for each client. The buckets of the clients that have been inactive the longest are dropped.
 
     Args:
-        rate: Requests per second that a client can send for any length of time.
-        burst: Requests that a client can send at once.
+        rate: Number of requests per second that a client can send indefinitely.
+        burst: Number of requests that a client can send at once.
         clock: Returns the time in seconds.
     """
 
     def __init__(self, rate: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.rate, self.burst, self.clock = rate, burst, clock
-        # For each client: the number of remaining requests, and the time for which it is valid.
+        # For each client, the number of remaining requests and the time at which it was computed.
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._lock = Lock()
 

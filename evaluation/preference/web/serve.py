@@ -31,7 +31,7 @@ def serve(loaded: Loaded[Preference], host: str, port: int, url: str) -> None:
         loaded: The settings.
         host: Address of the interface. On all but the loopback interface, raters need an invitation.
         port: Preferred port. If it is in use, the next free port is used.
-        url: Address under which raters reach the server through a proxy; "" without a proxy.
+        url: Address at which raters reach the server through a proxy; "" without a proxy.
 
     Raises:
         ConfigError: A setting differs from the one with which the study was created, or the port or ``url`` is invalid.
@@ -67,7 +67,7 @@ def application(settings: Preference, store: Store, host: str, url: str = "", li
         settings: The settings.
         store: The study in the database.
         host: Address of the interface.
-        url: Address under which raters reach the server through a proxy; "" without a proxy.
+        url: Address at which raters reach the server through a proxy; "" without a proxy.
         limits: Limits on the rate of requests.
     """
     plan = planner(settings, len(store.prompts()))

@@ -1,4 +1,4 @@
-// Stores each choice at once, moves on by keyboard, and enlarges images. Without this script, the form works by itself.
+// Stores each choice at once, handles the keyboard, and enlarges images. The form also works without this script.
 "use strict";
 
 const RETRY_MS = 2000;
