@@ -1,8 +1,8 @@
-"""Files that an evaluation needs and this project does not ship: prompts, questions and weights.
+"""Files that evaluations need but that this project does not include: prompts, questions and weights.
 
 Prompt sets and judges declare their files in a class attribute ``assets``. ``lightning evaluate FILE --fetch``
-downloads them to the paths that the evaluation's YAML names. On air-gapped machines, ``--fetch --from FOLDER`` copies
-them from a folder instead. A file is written under a temporary name, verified, and then renamed.
+downloads them to the paths that the evaluation's YAML specifies. On air-gapped machines, ``--fetch --from FOLDER``
+copies them from a folder instead. A file is written under a temporary name, verified, and then renamed.
 """
 
 import shutil
@@ -30,16 +30,17 @@ class Asset:
     """A file that a component reads.
 
     Attributes:
-        argument: Argument of the component that names the file, or the folder that contains it.
-        path: Path of the file relative to that folder. Empty if the argument names the file itself. In that case, the
-            file is not needed if the argument's suffix differs from the URL's, as for a folder or a library's tag.
+        argument: Name of the component's argument that contains the path of the file or of its folder.
+        path: Path of the file relative to that folder. Empty if the argument is the path of the file itself. In that
+            case, the file is needed only if the argument and the URL have the same suffix. A folder or a tag of a
+            library has a different one.
         url: URL of the published file.
-        sha256: SHA-256 of the file, in full or only its first digits. Empty if the publisher does not state it; the
-            digest of the fetched file is then printed.
+        sha256: SHA-256 of the file, or only its first digits. Empty if the publisher does not state it; in that case,
+            the digest of the fetched file is printed.
         size: Approximate size in bytes.
         model: Value of the component's ``model`` argument for which the file is needed. Empty if the component has no
             such argument.
-        license: License of the file if it restricts its use. It is printed when the file is fetched.
+        license: The file's license, if it restricts how the file may be used. It is printed when the file is fetched.
     """
 
     argument: str
@@ -60,9 +61,9 @@ class RequiredFile:
 
     @property
     def name(self) -> str:
-        """Path of the file relative to the folder that ``--from`` names.
+        """Path of the file relative to the folder that is passed to ``--from``.
 
-        A file that belongs in a folder is expected in a subfolder with that folder's name.
+        The files of a model folder are expected in a subfolder with the same name as the model folder.
         """
         path = self.asset.path
         if not path:
@@ -73,8 +74,9 @@ class RequiredFile:
 def required_files(settings: Evaluation) -> list[RequiredFile]:
     """Return the files that the components of an evaluation need, without duplicates.
 
-    A model folder with weights needs no further files: a user's own model may have a different layout, such as a
-    tokenizer in a single file. If something is missing, the judge reports it. ``--fetch`` fetches the weights last.
+    If a model folder already contains weights, its other files are not required, because a user's own model may have a
+    different layout, such as a tokenizer in a single file. The judge itself reports missing files. ``--fetch`` fetches
+    the weights last, so that it continues with the other files after an interruption.
     """
     files: dict[Path, RequiredFile] = {}
     for component in _components([settings.subject, *settings.prompts.values(), *settings.metrics]):
@@ -126,7 +128,7 @@ def fetch_files(settings: Evaluation, source: Path | None = None) -> None:
     """
     files = required_files(settings)
     if not files:
-        print("nothing to fetch: --fetch provides no files of this evaluation; see the comments in its YAML file")
+        print("nothing to fetch: --fetch has no files for this evaluation; see the comments in its YAML file")
         return
     if source is not None:
         _check_source(files, source)
@@ -151,7 +153,7 @@ def _check_source(files: list[RequiredFile], source: Path) -> None:
 
 
 def _fetch(file: RequiredFile, source: Path | None) -> str:
-    """Copy or download one file; return its SHA-256."""
+    """Copy or download one file, and return its SHA-256."""
     origin = str(source / file.name) if source else file.asset.url
     digest = ""
 
@@ -173,12 +175,12 @@ def _fetch(file: RequiredFile, source: Path | None) -> str:
 
 
 def verify(path: Path, sha256: str, origin: str = "") -> str:
-    """Check a file's SHA-256 against the expected one, and return the file's.
+    """Check the SHA-256 of a file, and return it.
 
     Args:
         path: The file.
-        sha256: The expected SHA-256, in full or only its first digits. "" accepts any file.
-        origin: Where the file was fetched from, for the error message. "" if the file already existed.
+        sha256: The expected SHA-256, or only its first digits. "" accepts any file.
+        origin: Source of the file, for the error message. "" if the file already existed.
 
     Raises:
         UserError: The digest does not begin with ``sha256``.

@@ -1,8 +1,8 @@
 """The interfaces between prompt sets, subjects, metrics and judges.
 
-A metric turns an ``ImageSet`` into named ``Score``s. Images are matched to prompts by the prompt's id, never by
-position. Metrics query judges: detectors, color readers, question answerers and encoders. Each judge identifies itself
-with a ``Backend``. If a judge is not the one that the benchmark publishes, the name of the result says so.
+A metric turns an ``ImageSet`` into named ``Score``s. Images are matched to prompts by prompt id, never by position.
+Metrics query judges: detectors, color readers, question answerers and encoders. Each judge identifies itself with a
+``Backend``. If a judge differs from the published judge of the benchmark, the name of the result says so.
 
 Images are RGB uint8 arrays (H, W, 3). Boxes are (left, top, right, bottom) in pixels, with y pointing down.
 """
@@ -29,7 +29,7 @@ class Prompt:
     """A prompt of a benchmark.
 
     Attributes:
-        id: Unique within the prompt set, and usable as a file name.
+        id: Identifier that is unique within the prompt set and can be used as a file name.
         text: The text from which images are generated.
         metadata: All other fields of the prompt in the benchmark's file.
     """
@@ -60,7 +60,7 @@ class ImageSet:
 
     Attributes:
         prompts: The prompt set.
-        images: Image files by prompt id, ordered by seed.
+        images: Mapping from prompt ids to image files, which are ordered by seed.
         provenance: How the images were made (run or pipeline, hash of the weights, width, steps, guidance, seed,
             dtype), serializable as JSON.
     """
@@ -71,7 +71,7 @@ class ImageSet:
 
 
 def open_image(path: Path) -> ImageArray:
-    """Read an image file as a color-managed viewer shows it.
+    """Read an image file with the colors that a color-managed viewer would show.
 
     Raises:
         UserError: The file is missing or cannot be decoded.
@@ -90,7 +90,7 @@ class Backend:
 
     Attributes:
         name: Name of the judge in results.
-        version: Versions and hashes that determine its answers.
+        version: Versions and hashes that determine the judge's answers.
         published_for: Benchmarks whose published protocol uses exactly this judge.
     """
 
@@ -106,9 +106,9 @@ class Score:
     Attributes:
         value: The score.
         samples: Number of images from which the score is computed.
-        by_prompt: Values by prompt id. Their mean is ``value`` unless the metric documents otherwise. Confidence
-            intervals and paired comparisons are computed from them. Empty if the score is defined only for the whole
-            set, like a Fréchet distance.
+        by_prompt: Mapping from prompt ids to values. Their mean is ``value`` unless the metric documents otherwise.
+            Confidence intervals and paired comparisons are computed from these values. Empty if the score is defined
+            only for the whole image set, as a Fréchet distance is.
     """
 
     value: float
@@ -123,7 +123,7 @@ class Result:
     Attributes:
         metric: Name of the benchmark, followed in parentheses by the judges that are not the published ones (see
             ``result_name``).
-        scores: Scores by name: "overall", if the benchmark defines it, and one per category.
+        scores: The named scores: "overall", if the benchmark defines it, and one per category.
         protocol: Everything needed to reproduce the scores from the images (prompt set, backends, constants),
             serializable as JSON.
         higher_is_better: Whether a higher "overall" score is better.
@@ -242,7 +242,7 @@ class AnswerJudge(Protocol):
     def answer_probabilities(
         self, image: ImageArray, questions: Sequence[str], spellings: Sequence[Sequence[str]]
     ) -> list[float]:
-        """Return, for each question, the probability that the answer begins with one of the spellings given for it."""
+        """Return, for each question, the probability that the answer begins with one of the question's spellings."""
         ...
 
 
@@ -257,10 +257,10 @@ class ImageEncoder(Protocol):
 
 
 class ImageTextEncoder(ImageEncoder, Protocol):
-    """An ``ImageEncoder`` that also maps texts into the same space. All features have norm 1."""
+    """An ``ImageEncoder`` that also maps texts into the same feature space. All features have norm 1."""
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Encode N texts as (N, D)."""
+        """Encode N texts as features of shape (N, D)."""
         ...
 
 

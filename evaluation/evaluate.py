@@ -99,7 +99,7 @@ def _used_prompts(settings: Evaluation) -> dict[str, Component]:
 
 
 def _derived(scored: Sequence[Result]) -> list[Result]:
-    """Return T2I-CompBench's overall score if each of its columns was scored exactly once."""
+    """Return a list with T2I-CompBench's overall result, or an empty list unless each column has exactly one result."""
     columns = [
         result for result in scored if base_name(result) == BENCHMARK and result.protocol.get("category") in COLUMNS
     ]
@@ -115,8 +115,9 @@ def _report_folder(
 ) -> Path:
     """Return the report's folder, named after the subject and a hash of its settings and results.
 
-    The folder and its run in MLflow thus never receive other scores later, for example those of a changed judge. The
-    values of metrics without images are not hashed, because they are measured every time and vary in the last digits.
+    Later scores that differ, such as those of a changed judge, are therefore never added to the same folder or MLflow
+    run. The values of metrics without images are not hashed, because they are measured anew every time and vary in the
+    last digits.
     """
     settings = loaded.config
     prompts = {name: dataclasses.asdict(image_set.prompts) for name, image_set in images.items()}

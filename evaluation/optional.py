@@ -21,18 +21,18 @@ class PromptCheck(Protocol):
 
 @runtime_checkable
 class ClassList(Protocol):
-    """A ``Detector`` that states its classes, so that results can state what it cannot see."""
+    """A ``Detector`` that lists its classes, so that results can report which objects it cannot detect."""
 
     classes: tuple[str, ...]
 
 
 @runtime_checkable
 class LogitScale(Protocol):
-    """An ``ImageTextEncoder`` that knows the factor by which it was trained to multiply cosines."""
+    """An ``ImageTextEncoder`` that was trained to multiply cosine similarities by a factor, and exposes this factor."""
 
     @property
     def logit_scale(self) -> float:
-        """The factor, 100 for most models."""
+        """The factor by which cosine similarities were multiplied in training, which is 100 for most models."""
         ...
 
 

@@ -1,7 +1,7 @@
-"""Adds the scores of an evaluation to the evaluated run in MLflow, so that one table compares runs.
+"""Adds the scores of an evaluation to the evaluated run in MLflow, where runs can be compared in one table.
 
-The names contain only characters that MLflow keeps. ``geneval scene-rules 0.5x`` is the main score of a metric at a
-width, and ``geneval scene-rules/counting 0.5x`` is one of its parts.
+The names of the scores contain only characters that MLflow preserves. For example, ``geneval scene-rules 0.5x`` is the
+overall score of a metric at width 0.5, and ``geneval scene-rules/counting 0.5x`` is the score of one category.
 """
 
 import math
@@ -28,8 +28,8 @@ MAIN = "overall"
 def log_scores_of_run(subject: Run, results: Sequence[Result], settings: Evaluation) -> None:
     """Add scores, parameters, and predicted latency to the journal of the evaluated run, and send them to MLflow.
 
-    A run that is being trained, that was tracked elsewhere, or whose folder is read-only is left unchanged, and one
-    line says so.
+    A run that is being trained, that was tracked elsewhere, or whose folder is read-only is left unchanged, and a note
+    is printed.
     """
     folder = subject.folder
     try:
@@ -48,7 +48,7 @@ def log_scores_of_run(subject: Run, results: Sequence[Result], settings: Evaluat
 
 
 def run_columns(results: Sequence[Result], width: float) -> dict[str, float]:
-    """Return the finite scores by the names under which a run logs them."""
+    """Return a mapping from the names under which a run logs its scores to the scores that are finite."""
     columns = {}
     for metric, result in named(results):
         for name, score in result.scores.items():
@@ -62,8 +62,9 @@ def run_columns(results: Sequence[Result], width: float) -> dict[str, float]:
 def cost_columns(subject: Run) -> dict[str, float]:
     """Return the number of parameters, the size of the weights and the predicted latency of the evaluated width.
 
-    The size is that of the palettes of a quantized run, and otherwise of weights in fp16. The latency of a sampling
-    step is predicted for the calibrated device (pocketdit/latency). It is missing if the network has no mobile form.
+    For a quantized run, the size is that of the palettes. Otherwise, it is that of the weights in fp16. The latency of
+    a sampling step is predicted for the calibrated device (pocketdit/latency). The latency is left out if the network
+    has no mobile form.
     """
     spec, width = subject.experiment.backbone, subject.width
     parameters = parameters_by_width(spec)[width]
@@ -74,6 +75,6 @@ def cost_columns(subject: Run) -> dict[str, float]:
     tokens = sum(text_lengths(subject.experiment.text_encoders)) + 1
     try:
         census = trace_census(spec, width, sides, tokens)
-    except (ValueError, AssertionError):  # an unsupported size, or an attention kind that only has a training form
+    except (ValueError, AssertionError):  # an unsupported size, or a type of attention without a mobile form
         return columns
     return columns | {f"predicted ms per step {width:g}x": predict(census, find_device(DEVICE)).milliseconds}

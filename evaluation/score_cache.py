@@ -66,7 +66,11 @@ def score(component: Component, images: ImageSet | None, cache: Path) -> Result:
 
 
 def _require_finite(result: Result) -> Result:
-    """Return the result if all of its values are finite. Reports, intervals and MLflow cannot show other values."""
+    """Return the result if all of its values are finite. Reports and MLflow cannot show other values.
+
+    Raises:
+        RunError: A value is NaN or infinite.
+    """
     for name, score in result.scores.items():
         prompt = next((f" of prompt {id_}" for id_, value in score.by_prompt.items() if not math.isfinite(value)), "")
         if prompt or not math.isfinite(score.value):
@@ -78,7 +82,7 @@ def _require_finite(result: Result) -> Result:
 
 
 def _read(file: Path) -> Result | None:
-    """Return a cached result, or None if it does not exist or is damaged, so that the images are scored again."""
+    """Return a cached result, or None if it does not exist or is damaged. The images are then scored again."""
     if not file.is_file():
         return None
     try:
@@ -114,7 +118,7 @@ def _version(library: str) -> str | None:
 
 
 def _strings(value: Any) -> Iterator[str]:
-    """Yield all strings in a configuration, except those under ``kept``, a metric's folder for computed files."""
+    """Yield all strings in a configuration, except those under ``kept``, the key of a metric's folder for its files."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):

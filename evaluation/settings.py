@@ -20,19 +20,20 @@ METRIC = Role("a metric (evaluation/contract.py)", (), either=("score", "measure
 class Evaluation:
     """The settings of ``lightning evaluate``.
 
-    The settings from ``run`` to ``seed``, ``data`` and ``device`` have no effect by themselves. They can be set on the
-    command line, and the YAML passes them on to components by interpolation (``width: ${width}``).
+    The settings ``run``, ``width``, ``steps``, ``guidance``, ``sampler``, ``seed``, ``data`` and ``device`` have no
+    effect by themselves. They can be set on the command line, and the YAML passes them on to components by
+    interpolation (``width: ${width}``).
 
     Attributes:
         evaluation: Name of the evaluation and of its folder under ``out``.
         subject: The model or the image folder to evaluate.
-        prompts: Prompt sets by name. Metrics refer to them by these names.
+        prompts: Mapping from names to prompt sets. Metrics refer to prompt sets by these names.
         metrics: The metrics to compute.
         run: Name of the run.
         width: Width of the sub-network.
-        steps: Sampling steps; null uses the run's own.
-        guidance: Guidance scale; null uses the run's own.
-        sampler: Sampler; null uses the run's own.
+        steps: Number of sampling steps; null uses the run's setting.
+        guidance: Guidance scale; null uses the run's setting.
+        sampler: Name of the sampler; null uses the run's setting.
         seed: Seed of the sampled images.
         out: Folder for results and images.
         data: Folder for the benchmarks' files, to which ``--fetch`` downloads them.

@@ -16,7 +16,7 @@ _MAX_PARAM = 500  # in characters; MLflow rejects longer values
 
 
 def track(settings: Evaluation, report: results.Report, folder: Path, tags: Mapping[str, str], start: float) -> None:
-    """Log the report of an evaluation and further tags. ``start`` is in seconds since the Unix epoch."""
+    """Log the report of an evaluation, with additional tags. ``start`` is in seconds since the Unix epoch."""
     log_results(
         folder,
         settings.tracking,
@@ -49,9 +49,9 @@ def log_results(
         tracking: Where MLflow stores the results.
         name: Name of the run in MLflow.
         tags: Tags of the run. The tag "kind" distinguishes the runs of different commands.
-        made: Provenance of images, logged as parameters, by the prefix of their names.
-        metrics: Finite values by name.
-        files: Names of files in the folder.
+        made: Mapping from prefixes to the provenance of images. Its entries are logged as parameters with the prefix.
+        metrics: Mapping from metric names to finite values.
+        files: Names of the files in the folder that are logged.
         start: When the command started, in seconds since the Unix epoch.
     """
     log = journal.Journal(folder / journal.FILE_NAME)

@@ -1,7 +1,7 @@
 """Finds pictograms in rendered or generated compositions, and recognizes them by comparison with OpenMoji.
 
 The background is the color of the image's border. Each part of the foreground is scaled to a small square and compared
-with the pictograms of the catalog, placed on the same background, in CIE Lab.
+in CIE Lab with all pictograms of the catalog, which are placed on the same background.
 """
 
 from functools import cache
@@ -26,16 +26,16 @@ _MIN_AREA = 0.004  # minimum area of a part, as a fraction of the image's area
 # Half the width of the largest gap that is bridged within a pictogram, as a fraction of the image's shorter side.
 _BRIDGE = 0.012
 _BLUR = 1.0  # standard deviation of the blur, in pixels of a scaled part
-_ASPECT_WEIGHT = 20.0  # Lab distance that a factor of e between the aspect ratios adds
+_ASPECT_WEIGHT = 20.0  # Lab distance that is added if the aspect ratios differ by a factor of e
 _CLEAR = 24.0  # Lab distance at which people are as likely as not to recognize a pictogram
-_SCALE = 3.0
+_SCALE = 3.0  # Lab distance; scale of the logistic curve from which scores are computed
 
 
 class Templates(NamedTuple):
     """The pictograms of the catalog, cropped to their outlines and scaled to squares.
 
     Attributes:
-        names: The N names.
+        names: Names of the N pictograms.
         colors: RGB times alpha (N, side, side, 3), in [0, 255].
         alpha: Coverage (N, side, side, 1), in [0, 1].
         log_aspect: Logarithm (N,) of width / height before scaling.
@@ -96,8 +96,8 @@ class PictogramDetector:
 def _parts(foreground: Mask) -> list[Mask]:
     """Divide the foreground (H, W) into pictograms, and drop small ones.
 
-    Regions that are close together belong to one pictogram, and so does a region whose box lies mostly in that of
-    another, such as a face without an outline.
+    Regions that are close together belong to one pictogram. A region whose box lies mostly inside the box of a larger
+    region belongs to the same pictogram as the larger region, as in faces without an outline.
     """
     reach = max(1, round(_BRIDGE * min(foreground.shape)))
     labels, _ = ndimage.label(ndimage.binary_dilation(foreground, iterations=reach))
@@ -132,7 +132,8 @@ def recognize(image: ImageArray, mask: Mask, background: Floats) -> tuple[str, f
         background: Color (3,) of the background, in [0, 255].
 
     Returns:
-        Its name, and the root mean square of its Lab distance to the part, plus a penalty for its aspect ratio.
+        The name of the pictogram and its distance from the part, which is the root mean square of the Lab differences
+        plus a penalty for a different aspect ratio.
     """
     rows, columns = np.nonzero(mask)
     top, bottom, left, right = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1

@@ -12,7 +12,7 @@ MIN_SCORE = 0.3  # GenEval's threshold for detections
 
 
 def first_error(image: ImageArray, expectation: Mapping[str, Any]) -> str | None:
-    """Return why an image does not show what a caption describes, or None if it does.
+    """Return the reason why an image does not show what a caption describes, or None if it does.
 
     This is stricter than GenEval's rules, which ignore objects that the prompt does not name: an image must show the
     expected pictograms in the right numbers and nothing else. A relation must hold between every pictogram of one kind

@@ -1,4 +1,4 @@
-"""Captions of the validation split of compositions, with the contents that they describe."""
+"""Captions of the compositions in the validation split, with the contents that the captions describe."""
 
 from typing import Any
 

@@ -16,7 +16,7 @@ _SOURCE = "get captions_val2014.json from annotations_trainval2014.zip at cocoda
 class CocoCaptions:
     """One caption per image, for random images of MS-COCO.
 
-    The caption is the image's first one, in the order of the annotations' ids. Each prompt has the id of its image.
+    The caption is the image's first one, in the order of annotation ids. Each prompt has the id of its image.
 
     Args:
         path: File of captions in COCO's format, such as captions_val2014.json.

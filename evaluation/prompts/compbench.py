@@ -67,7 +67,7 @@ def load_prompts(folder: Path, category: str) -> PromptSet:
     - spatial: "relation" (see ``parse_relation``).
     - numeracy: "objects", the count of each object, parsed with the vocabulary in new_objects.txt.
     - complex: "relation", which is None if the prompt contains no relation, and "kind", which is spatial, action or
-      spatialaction. The prompt is listed in the file complex_val_KIND.txt.
+      spatialaction, depending on the file complex_val_KIND.txt that lists the prompt.
 
     Raises:
         ConfigError: The category is unknown.
@@ -117,8 +117,8 @@ def _kinds(folder: Path, texts: Sequence[str]) -> list[str]:
     for text, matches in zip(texts, kinds, strict=True):
         if len(matches) != 1:
             raise UserError(
-                f"{folder}: {text!r} must be listed in exactly one of complex_val_*.txt, but is in "
-                f"{' and '.join(matches) or 'none'}; download them again"
+                f"{folder}: {text!r} must be listed in exactly one of the files complex_val_*.txt, but is listed in "
+                f"{' and '.join(matches) or 'none'}; download these files again"
             )
     return [matches[0] for matches in kinds]
 

@@ -41,7 +41,7 @@ class DPGPrompts:
 
 
 def load_prompts(folder: Path) -> PromptSet:
-    """Read the prompts and questions of ``folder``.
+    """Read the prompts and questions in ``folder``.
 
     dpg_bench.csv is the published question file with one row per question. Its columns include item_id, text,
     proposition_id, dependency ("0" for none, else comma-separated numbers), tuple and question_natural_language. If
@@ -69,7 +69,7 @@ def load_prompts(folder: Path) -> PromptSet:
 
 
 def _read_texts(path: Path) -> dict[str, str]:
-    """Read texts by item from prompts.jsonl."""
+    """Read the text of each item from prompts.jsonl."""
     lines = read_lines(path, f"get {QUESTIONS_FILE} from {_SOURCE}")
     texts: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
@@ -91,7 +91,7 @@ def _read_texts(path: Path) -> dict[str, str]:
 
 
 def _read_texts_from_questions(path: Path) -> dict[str, str]:
-    """Read texts by item from the question file, in the order of their first rows."""
+    """Read the text of each item from the question file, in the order in which the items first occur."""
     texts: dict[str, str] = {}
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -103,7 +103,7 @@ def _read_texts_from_questions(path: Path) -> dict[str, str]:
 
 
 def _read_questions(path: Path) -> dict[str, dict[str, Any]]:
-    """Read metadata by item from the question file."""
+    """Read the metadata of each item from the question file."""
     metadata: dict[str, dict[str, Any]] = {}
     previous: str | None = None
     try:

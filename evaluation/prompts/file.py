@@ -70,7 +70,7 @@ class PromptFile:
         except csv.Error as error:
             raise ConfigError(
                 f"{self.path}: misplaced quotes after line {reader.line_num} ({error}); quote the whole field, and "
-                "double the quotes in it"
+                "double the quotes inside it"
             ) from error
         return [row for row in rows if any(isinstance(value, str) and value.strip() for value in row.values())]
 

@@ -50,7 +50,7 @@ def load_prompts(folder: Path) -> PromptSet:
     """Read the prompts of ``folder``/evaluation_metadata.jsonl, one per line.
 
     The ids are the line numbers from 0, padded to five digits, as in the names of the benchmark's folders. The metadata
-    is the line's object, with "tag", "include", "prompt" and, in some lines, "exclude".
+    is the JSON object in the line, with "tag", "include", "prompt" and, in some lines, "exclude".
 
     Raises:
         UserError: The file is missing or empty, or a line is malformed.
@@ -75,7 +75,7 @@ def _parse(path: Path, number: int, line: str) -> Prompt:
 
 
 def is_valid(metadata: Mapping[str, Any]) -> bool:
-    """Return whether metadata has a tag and valid clauses. Their positions must refer to earlier clauses."""
+    """Return whether metadata has a tag and valid clauses. A clause's position must refer to an earlier clause."""
     try:
         clauses = [*metadata["include"], *metadata.get("exclude", ())]
         return (

@@ -52,8 +52,8 @@ class GenEval2Prompts:
 def load_prompts(folder: Path) -> PromptSet:
     """Read the prompts of ``folder``/geneval2_data.jsonl, one per line.
 
-    The ids are the line numbers from 0, padded to five digits. The metadata is the line's object, with "atom_count",
-    "vqa_list" (pairs of a question and its answer) and "skills" (one per question).
+    The ids are the line numbers from 0, padded to five digits. The metadata contains the fields "prompt", "atom_count",
+    "vqa_list" (pairs of a question and its answer) and "skills" (one per question) of the JSON object in the line.
 
     Raises:
         UserError: The file is missing or empty, or a line is malformed.

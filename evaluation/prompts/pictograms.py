@@ -7,7 +7,8 @@ from evaluation.prompts.limits import limit_prompts
 class HeldOutCompositions:
     """Short captions of compositions whose content never occurs in training (see ``datamodules.pictograms``).
 
-    There are three groups in equal shares: one pictogram, several of one kind, and two kinds in a relation.
+    The captions are divided equally among three groups: one pictogram, several pictograms of one kind, and two kinds in
+    a relation.
 
     Args:
         count: Number of prompts.

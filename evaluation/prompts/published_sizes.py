@@ -1,10 +1,10 @@
-"""The published sizes of the benchmarks, by which scores for only part of a benchmark are marked."""
+"""The published sizes of the benchmarks, for marking scores that were computed from only part of a benchmark."""
 
 from evaluation.contract import ImageSet
 from evaluation.metrics.compbench.categories import CATEGORIES, prompt_set_name
 
-# For each prompt set: the number of prompts, and the number of images per prompt. DPG-Bench checks its number of images
-# itself, because the images of a prompt may be tiles of one file.
+# For each prompt set, the number of prompts and the number of images per prompt. ``DPGBench`` itself checks its number
+# of images, because the images of a prompt may be tiles of one file.
 _SIZES: dict[str, tuple[int, int | None]] = {
     "geneval": (553, 4),
     "geneval2": (800, 1),

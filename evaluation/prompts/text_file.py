@@ -27,8 +27,8 @@ def read_text(path: Path, source: str = "") -> str:
 def read_lines(path: Path, source: str = "") -> list[str]:
     """Read the lines of a UTF-8 file.
 
-    Unlike ``str.splitlines``, this only splits at line feeds. Form feeds and Unicode's line separators may occur in the
-    middle of a prompt or a JSON string.
+    Unlike ``str.splitlines``, this function splits only at line feeds, because form feeds and Unicode's line separators
+    may occur in the middle of a prompt or a JSON string.
 
     Args:
         path: The file.

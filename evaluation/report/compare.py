@@ -63,7 +63,7 @@ def _flat(protocol: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _differing_settings(first: Report, second: Report) -> list[str]:
-    """Describe the settings in which the images differ, which may explain a difference. Weights are ignored."""
+    """Describe the settings in which the images differ, which may explain different scores. Weights are ignored."""
     lines = []
     for name in first.made.keys() & second.made.keys():
         before, after = first.made[name], second.made[name]

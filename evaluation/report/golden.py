@@ -8,7 +8,8 @@ from typing import Any
 
 from pocketdit.errors import RunError, UserError
 
-# Maps the contents of a file to the name of each case and a description of the difference, or None if it agrees.
+# Takes the contents of a file, and yields the name of each case with a description of the difference, or with None if
+# the case agrees.
 Check = Callable[[Any], Iterator[tuple[str, str | None]]]
 
 

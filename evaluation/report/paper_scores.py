@@ -15,8 +15,8 @@ class Table:
     Attributes:
         title: Title of the table.
         metric: Benchmark whose results belong in the table; "" for the summary of all benchmarks.
-        columns: Name of the score for each heading.
-        rows: The paper's values by model, in the order of the columns.
+        columns: Mapping from column headings to the names of scores.
+        rows: Mapping from models to the paper's values, in the order of the columns.
     """
 
     title: str

@@ -22,7 +22,7 @@ class Row:
     Attributes:
         name: Names of the metrics, with their judges.
         values: The scores, in the order of the table's columns; NaN for those that were not measured.
-        images: The numbers of images of the scores, in ascending order and without duplicates.
+        images: The distinct numbers of images from which the scores were computed, in ascending order.
     """
 
     name: str
@@ -34,8 +34,8 @@ def our_rows(table: Table, results: Sequence[Result]) -> list[Row]:
     """Return the rows of our scores; none if the table does not cover any of the metrics.
 
     Results of the same benchmark from different judges form separate rows, except for T2I-CompBench, whose columns have
-    different judges by design. A second value of a column, for example of DPG-Bench in the other mode or of another
-    detector, begins a further row.
+    different judges by design. A second value for the same column, for example from DPG-Bench's other mode or from
+    another detector, starts another row.
     """
     covered = [result for result in results if _is_covered(table, result)]
     if table.metric and table is not COMPBENCH:
@@ -56,7 +56,7 @@ def _is_covered(table: Table, result: Result) -> bool:
 
 
 def _fits(table: Table, group: Sequence[Result], result: Result) -> bool:
-    """Return whether a result belongs in the row of a group, which must not have another value for its columns."""
+    """Return whether a result fits into the row of a group, whose values must not differ in the result's columns."""
     if table.metric and table is not COMPBENCH and group[0].metric != result.metric:
         return False
     known = _values(table, group)

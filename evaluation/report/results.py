@@ -26,7 +26,7 @@ class Report:
         evaluation: Name of the evaluation.
         subject: Name of the subject.
         results: One result per metric.
-        made: Provenance of the images by prompt set.
+        made: Mapping from prompt sets to the provenance of their images.
     """
 
     evaluation: str
@@ -67,10 +67,10 @@ def save(report: Report, folder: Path, resamples: int) -> Path:
 
 
 def load(path: Path) -> Report:
-    """Read results.json from its path or its folder.
+    """Read results.json, given its path or its folder.
 
     Raises:
-        UserError: The file cannot be read, or does not contain results of this schema.
+        UserError: The file cannot be read, or does not contain results in the current schema.
     """
     file = path / FILE_NAME if path.is_dir() else path
     try:
@@ -89,7 +89,7 @@ def load_all(folder: Path) -> list[Report]:
     """Read all results.json files below a folder, from the oldest to the newest.
 
     Raises:
-        UserError: A file cannot be read, or does not contain results of this schema.
+        UserError: A file cannot be read, or does not contain results in the current schema.
     """
     files = sorted(folder.rglob(FILE_NAME), key=lambda file: file.stat().st_mtime)
     return [load(file) for file in files]
@@ -109,14 +109,15 @@ def result_from_json(entry: Mapping[str, Any]) -> Result:
         )
         for name, score in entry["scores"].items()
     }
-    notes = tuple(entry.get("notes", ()))  # results of earlier versions have none
+    notes = tuple(entry.get("notes", ()))  # results from earlier versions have no notes
     return Result(entry["metric"], scores, entry["protocol"], entry["higher_is_better"], notes)
 
 
 def keyed(results: Sequence[Result]) -> dict[tuple[str, ...], Result]:
-    """Return the results of a report by metric, category and prompt set.
+    """Return a mapping from keys (the metric, category and prompt set) to the results of a report.
 
-    If these are the same for several results, as for two prefixes of CLIP-Score, a number follows from the second one.
+    If several results have the same key, as for two prefixes of CLIP-Score, a number is appended to the key from the
+    second result onward.
     """
     entries = ("category", "prompt_set", "prompts")
     keys: dict[tuple[str, ...], Result] = {}
@@ -128,9 +129,9 @@ def keyed(results: Sequence[Result]) -> dict[tuple[str, ...], Result]:
 
 
 def named(results: Sequence[Result]) -> list[tuple[str, Result]]:
-    """Return the results with distinct names that MLflow keeps as they are.
+    """Return the results with distinct names that contain only characters that MLflow preserves.
 
-    The whole key (see ``keyed``) replaces the metric's name if it occurs more than once.
+    If the same metric occurs more than once, the whole key (see ``keyed``) replaces its name.
     """
     names = [result.metric for result in results]
     return [
@@ -150,5 +151,5 @@ def summary(results: Sequence[Result]) -> dict[str, float]:
 
 
 def plain_name(name: str) -> str:
-    """Replace characters that MLflow does not keep in names, or that divide names into groups, with spaces."""
+    """Replace characters that MLflow does not preserve in names, or uses to divide names into groups, with spaces."""
     return " ".join(re.sub(r"[^\w. -]", " ", name).split())

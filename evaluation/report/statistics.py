@@ -30,8 +30,8 @@ class Comparison:
 
     Attributes:
         difference: Difference of the means over prompts.
-        low: Lower end of the bootstrap confidence interval of the difference. Equal to ``high`` if the difference is
-            the same for all prompts of a group (see ``strata``), in which case there is no interval.
+        low: Lower end of the bootstrap confidence interval of the difference. Equal to ``high`` if, within each group
+            (see ``strata``), the difference is the same for all prompts. In that case, there is no interval.
         high: Upper end of the interval.
         p_value: Two-sided probability of a difference at least this large if the systems were interchangeable.
         prompts: Number of prompts.
@@ -58,7 +58,7 @@ class Comparison:
 
 
 def strata(result: Result, name: str) -> list[list[str]] | None:
-    """Return the prompts' ids in groups, so that a score is the mean of the groups' means over their prompts.
+    """Return the prompt ids in groups, such that the score is the mean of the groups' means.
 
     If the overall score is the mean of categories that partition the prompts, as in GenEval, the groups are the
     categories, because the benchmark fixes the number of prompts per category. Otherwise, there is one group.
@@ -83,7 +83,8 @@ def strata(result: Result, name: str) -> list[list[str]] | None:
 def varies(values: Sequence[float]) -> bool:
     """Return whether values differ by more than rounding errors.
 
-    If they do not, resampling them says nothing about other prompts: an interval would have width zero.
+    If they do not, resampling cannot estimate how much the values of other prompts would vary, and an interval would
+    have width zero.
     """
     return bool(np.ptp(values) > _ROUNDING * max(1.0, float(np.max(np.abs(values)))))
 
@@ -143,7 +144,7 @@ def sign_flip_p_value(differences: Sequence[float], *, resamples: int = 10_000, 
         UserError: There are fewer than 2 differences, or one is not finite.
     """
     data = _checked(differences)
-    # Slightly reduced, so that sums that differ only in rounding are counted as equal.
+    # The observed sum is slightly reduced, so that sums that differ only in rounding are counted as equal.
     observed = abs(data.sum()) * (1 - 1e-12)
     if len(data) <= _MAX_EXACT:
         bits = np.arange(2 ** len(data))[:, None] >> np.arange(len(data)) & 1
@@ -168,8 +169,8 @@ def paired_comparison(
 ) -> Comparison:
     """Compare one score of two results of the same metric prompt by prompt. Prompts are matched by id.
 
-    If the score is the mean of groups of prompts (see ``strata``), so is the difference, and prompts are resampled
-    within the groups. Otherwise, means over all prompts are compared.
+    If the score is a mean of group means (see ``strata``), the difference is one too, and prompts are resampled within
+    the groups. Otherwise, means over all prompts are compared.
 
     Raises:
         UserError: The metrics differ, there are no per-prompt values, the prompts differ, or there are fewer than 2
@@ -213,11 +214,11 @@ def _checked(values: Sequence[float]) -> Floats:
 
 def _finite(data: Floats) -> Floats:
     if not np.isfinite(data).all():
-        raise UserError("a prompt's value is not finite; check its images and score it again")
+        raise UserError("a prompt's value is not finite; check the images of the prompt, and score them again")
     return data
 
 
 def _in_blocks(count: int, width: int, compute: Callable[[int], Floats]) -> Floats:
-    """Compute ``count`` numbers in blocks. ``compute(n)`` returns n numbers, and uses ``width`` values for each."""
+    """Compute ``count`` numbers in blocks. ``compute(n)`` returns n numbers from ``width`` random values each."""
     rows = max(1, _BLOCK // width)
     return np.concatenate([compute(min(rows, count - done)) for done in range(0, count, rows)])

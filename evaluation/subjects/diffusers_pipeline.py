@@ -16,7 +16,7 @@ from pocketdit.config.errors import did_you_mean
 from pocketdit.errors import ConfigError, UserError
 from pocketdit.images import require_finite
 
-# Arguments of a pipeline that other settings of the subject determine.
+# Arguments of a pipeline that must not be set in ``arguments``, and what determines them instead.
 _SETTINGS = {
     "prompt": "the prompt set",
     "num_inference_steps": "steps",
@@ -96,7 +96,7 @@ class DiffusersPipeline:
         }
 
     def images(self, prompts: PromptSet, root: Path) -> ImageSet:
-        """Sample the images. The provenance also counts the prompts that a text encoder does not read in full.
+        """Sample the images. Their provenance includes the number of prompts that a text encoder truncates.
 
         Raises:
             UserError: The pipeline cannot be loaded.
@@ -156,7 +156,7 @@ def guidance_argument(pipeline: Any) -> str:
     """Return the name of the argument whose guidance scale a pipeline applies.
 
     Pipelines with ``true_cfg_scale`` pass ``guidance_scale`` to their network, which ignores it unless it was distilled
-    with guidance (FLUX.1-dev was, Qwen-Image and FLUX.1-schnell were not).
+    with guidance (FLUX.1-dev was; Qwen-Image and FLUX.1-schnell were not).
     """
     config = getattr(getattr(pipeline, "transformer", None), "config", {})
     has_true_scale = _TRUE_SCALE in inspect.signature(pipeline.__call__).parameters
@@ -168,15 +168,15 @@ def call_arguments(pipeline: Any, guidance: float, arguments: Mapping[str, Any])
     name = guidance_argument(pipeline)
     call = {name: guidance, **arguments}
     if name == _TRUE_SCALE and call[name] > 1 and not call.keys() & {_NEGATIVE, f"{_NEGATIVE}_embeds"}:
-        call[_NEGATIVE] = " "  # without a negative prompt, such a pipeline samples without guidance
+        call[_NEGATIVE] = " "  # without a negative prompt, pipelines with this argument sample without guidance
     return call
 
 
 def count_truncated(pipeline: Any, texts: Sequence[str], arguments: Mapping[str, Any]) -> dict[str, int]:
     """Return the number of texts that exceed a tokenizer's limit, for each tokenizer of a pipeline.
 
-    A tokenizer's own limit is that of CLIP (77 tokens) or of its model. Most pipelines with other text encoders have a
-    lower limit, ``max_sequence_length``.
+    A tokenizer's own limit is the context length of its text encoder, such as 77 tokens for CLIP. Most pipelines with
+    other text encoders have a lower limit, ``max_sequence_length``.
     """
     parameter = inspect.signature(pipeline.__call__).parameters.get("max_sequence_length")
     length = arguments.get("max_sequence_length", parameter.default if parameter else None)

@@ -1,4 +1,4 @@
-"""The layouts in which a folder holds the images of prompts.
+"""The layouts in which a folder can contain the images of prompts.
 
     ID/0000.png ...            as ``lightning evaluate`` stores images
     ID/samples/0000.png ...    as GenEval's script stores them; ID/metadata.jsonl then states the prompt
@@ -6,7 +6,7 @@
 
 Only these files are images of a prompt. Hidden files and files with other names, such as the grid.png of GenEval's
 script, are not. The ids and the numbers may be padded with any number of zeros, and suffixes may be in upper case.
-Names may use any Unicode normalization, because macOS does not keep that of the prompts.
+Names may use any Unicode normalization, because macOS does not preserve the normalization of prompt ids.
 """
 
 import json
@@ -24,7 +24,8 @@ from evaluation.contract import Prompt, PromptSet
 from pocketdit.errors import UserError
 
 _SAMPLES, _METADATA = "samples", "metadata.jsonl"
-# A whole number at the end of a name or before a separator. The digits of "1.05" and of hashes are not padded.
+# A whole number at the end of a name or before a separator. This excludes the fraction of "1.05" and the digits inside
+# a hash, whose zeros are not padding.
 _NUMBER = re.compile(r"(?<![0-9])(?<![0-9]\.)[0-9]+(?![0-9A-Za-z])")
 
 
@@ -42,10 +43,10 @@ class FoundImages:
 
 
 def find_images(folder: Path, prompts: PromptSet) -> dict[str, FoundImages]:
-    """Return the images of every prompt by id.
+    """Return a mapping from prompt ids to the images of the prompts.
 
     Raises:
-        UserError: The folder has images of a prompt in two places, or its metadata belongs to another prompt.
+        UserError: The images of a prompt are in two places, or their metadata describes another prompt.
     """
     places: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(folder.glob("[!.]*")):
@@ -113,7 +114,7 @@ def _check_metadata(path: Path, prompt: Prompt) -> None:
 
 
 def _compared(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of GenEval's metadata that determine a score. Metadata without "exclude" exclude nothing."""
+    """Return the fields of GenEval's metadata that determine a score. A missing "exclude" becomes an empty list."""
     fields: dict[str, Any] = {"exclude": []} if "include" in metadata else {}
     return fields | {key: metadata[key] for key in ("prompt", "tag", "include", "exclude") if key in metadata}
 
@@ -136,5 +137,5 @@ def _is_number(name: str) -> bool:
 
 
 def _unpadded(name: str) -> str:
-    """Return a name in a common form without the zeros that pad its numbers: "color-7" for "color-0007"."""
+    """Return a name in Unicode's form NFC, without the zeros that pad its numbers: "color-7" for "color-0007"."""
     return _NUMBER.sub(lambda digits: str(int(digits[0])), unicodedata.normalize("NFC", name))

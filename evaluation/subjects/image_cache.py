@@ -118,7 +118,7 @@ def _save(image: ImageArray, path: Path) -> None:
 
 
 def is_complete(path: Path) -> bool:
-    """Return whether a PNG file exists and ends with its last chunk, that is, is not truncated."""
+    """Return whether a PNG file exists and is not truncated, that is, ends with the last chunk of the format."""
     if not path.is_file() or path.stat().st_size < len(_LAST_CHUNK):
         return False
     with path.open("rb") as file:

@@ -15,11 +15,11 @@ _NAMES_SHOWN = 3
 
 
 class ImageFolder:
-    """Images from any source, matched to prompts by the prompt's id, never by position.
+    """Images from any source, matched to prompts by prompt id, never by position.
 
     All prompts must have the same number of images. Results state this number, which may be lower than in the
-    benchmark's protocol. Prompts of different sets can have the same id; their images belong in a subfolder for each
-    set.
+    benchmark's protocol. If prompts of different sets have the same id, the images of each set belong in a separate
+    subfolder.
 
     Args:
         path: Folder that contains ``<id>/<number>.png``, GenEval's ``<id>/samples/<number>.png``, or ``<id>.png``, with
@@ -44,8 +44,8 @@ class ImageFolder:
         The provenance contains a hash of the images, so different images under the same names yield different results.
 
         Raises:
-            UserError: A prompt has no images, its images were made for another prompt or already matched to one, or
-                prompts have different numbers of images.
+            UserError: A prompt has no images, an image was made for another prompt or has already been matched to
+                another prompt, or prompts have different numbers of images.
         """
         check_ids(prompts)
         own = self.path / prompts.name

@@ -111,7 +111,7 @@ class Run:
     def images(self, prompts: PromptSet, root: Path) -> ImageSet:
         """Sample the images and store them under ``root``.
 
-        The provenance also counts the prompts that a text encoder does not read in full.
+        Their provenance includes the number of prompts that a text encoder truncates.
         """
         self._require_sizes(prompts)
         images = sample_images(self, prompts, root)
@@ -170,14 +170,14 @@ class Run:
         return self._loaded
 
     def _text_encoders(self) -> Sequence[TextEncoder]:
-        """Return the text encoders, without loading anything else if all images exist."""
+        """Return the text encoders. If all images exist, nothing else is loaded."""
         if self._loaded is not None:
             encoders: Encoders = self._loaded[1]
             return encoders.text
         return [build(component) for component in self.experiment.text_encoders]
 
     def _dtype(self) -> str:
-        """Return the name of the dtype of matrix products, which is that of the run's previews on this machine."""
+        """Return the name of the dtype of matrix products. The run's previews use the same dtype on this machine."""
         from pocketdit.training.precision import inference_dtype
 
         return str(inference_dtype(self.experiment.training.precision, device())).removeprefix("torch.")
@@ -217,7 +217,8 @@ def find_run(runs: Path, run: str, width: float) -> tuple[RunFolder, Experiment]
 def describe_encoder(component: Component) -> dict[str, Any]:
     """Return an encoder's class and arguments, and the state of its weights if they are in a user's folder.
 
-    Files from the Hub are not included: the first use downloads them, and the arguments name their revision.
+    Files from the Hub are not included, because they are only downloaded on first use. The arguments state their
+    revision.
     """
     cls = import_class(component.class_path)
     files: list[Path] = []
@@ -231,7 +232,7 @@ def describe_encoder(component: Component) -> dict[str, Any]:
 
 
 def count_truncated(encoders: Sequence[TextEncoder], texts: Sequence[str]) -> dict[str, int]:
-    """Return how many texts each text encoder truncates, by the encoder's key in the configuration."""
+    """Return a mapping from each text encoder's configuration key to the number of texts that it truncates."""
     return {
         f"text_encoders.{i}": sum(0 < reading.seen < reading.tokens for reading in encoder.read(texts))
         for i, encoder in enumerate(encoders)

@@ -16,7 +16,7 @@ Size = tuple[int, int]  # (height, width) in pixels
 
 
 def device() -> str:
-    """Return the name of this process's GPU (numbered by torchrun's LOCAL_RANK), or "cpu" without a GPU."""
+    """Return the name of this process's GPU (numbered by torchrun's LOCAL_RANK), or "cpu" if there is no GPU."""
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
 
 
@@ -32,10 +32,10 @@ def image_size(prompt: Prompt, default: Size) -> Size:
     """Return the size in the prompt's metadata, or the default.
 
     Raises:
-        ConfigError: The sides are not numbers of pixels from 1 to 65,536.
+        ConfigError: The height or the width is not a number of pixels from 1 to 65,536.
     """
     sides = prompt.metadata.get("height"), prompt.metadata.get("width")
-    if all(side in (None, "") for side in sides):  # an empty cell of a table is ""
+    if all(side in (None, "") for side in sides):  # an empty cell in a CSV file is ""
         return default
     try:
         height, width = (int(str(side)) for side in sides)

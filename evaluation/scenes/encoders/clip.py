@@ -56,14 +56,14 @@ class SceneClip:
         self._model.eval().requires_grad_(False)
 
     def encode_images(self, images: Sequence[ImageArray]) -> NDArray[np.float32]:
-        """Encode N images (H, W, 3) as (N, 64)."""
+        """Encode N images (H, W, 3) as features (N, 64)."""
         batches = (images[i : i + _BATCH_SIZE] for i in range(0, len(images), _BATCH_SIZE))
         return self._concatenate(
             [self._model.encode_image(letterbox(batch, self._side), normalize=True) for batch in batches]
         )
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Encode N texts as (N, 64)."""
+        """Encode N texts as features (N, 64)."""
         batches = (texts[i : i + _BATCH_SIZE] for i in range(0, len(texts), _BATCH_SIZE))
         return self._concatenate([self._model.encode_text(self._tokenizer(batch), normalize=True) for batch in batches])
 

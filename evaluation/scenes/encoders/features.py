@@ -17,7 +17,7 @@ _BATCH_SIZE = 64
 
 
 class FeatureNetwork(nn.Sequential):
-    """Strided convolutions and an average over positions, (N, 3, S, S) -> (N, widths[-1]).
+    """Strided convolutions and an average over positions, which map (N, 3, S, S) to (N, widths[-1]).
 
     Because of the average, the features of several objects add up.
 
@@ -59,7 +59,7 @@ class SceneFeatures:
         self._network.eval().requires_grad_(False)
 
     def encode_images(self, images: Sequence[ImageArray]) -> NDArray[np.float32]:
-        """Encode N images (H, W, 3) as (N, 96)."""
+        """Encode N images (H, W, 3) as features (N, 96)."""
         batches: list[Tensor] = [torch.empty(0, self._network.width)]
         for i in range(0, len(images), _BATCH_SIZE):
             batches.append(self._network(letterbox(images[i : i + _BATCH_SIZE], SIDE)))

@@ -22,9 +22,9 @@ def vocabulary() -> list[str]:
 class WordTokenizer:
     """Maps lower-case words to tokens.
 
-    Tokens 0 to 2 stand for padding, the start of the text, and unknown words. The words of the vocabulary follow, and
-    the last token stands for the end of the text. It is the largest because open_clip's text tower finds it with
-    ``argmax`` and reads the features there.
+    Tokens 0 to 2 represent padding, the start of the text, and unknown words. The words of the vocabulary follow, and
+    the last token represents the end of the text. The end token has the largest number because open_clip's text tower
+    finds its position with ``argmax`` and uses the features at that position.
 
     Args:
         words: The vocabulary.

@@ -30,7 +30,7 @@ _RELATION_SCALE = 0.04  # scale of the logistic curve around the threshold
 
 @dataclass(frozen=True)
 class _ObjectBelief:
-    """Probabilities of an object's shape, color, size and place, and its center."""
+    """The center of an object, and the probabilities of its possible shapes, colors, sizes and places."""
 
     shape: Mapping[str, float]
     color: Mapping[str, float]
@@ -142,7 +142,7 @@ def at_least_one(probabilities: Sequence[float]) -> float:
 
 
 def exactly(number: int, probabilities: Sequence[float]) -> float:
-    """Return the probability that exactly ``number`` independent events happen (Poisson binomial distribution)."""
+    """Return the probability that exactly ``number`` of several independent events happen (Poisson binomial)."""
     distribution = np.zeros(number + 2)  # the last entry is the probability of more than ``number``
     distribution[0] = 1
     for p in probabilities:

@@ -17,8 +17,8 @@ from evaluation.scenes.judges.shapes import unit_area
 Center = tuple[float, float]
 
 _SAME_ROW = 0.16  # fraction of the height; rows are at least 0.25 apart, and a row's objects differ by at most 0.08
-_CENTERED = 1 / 8  # fraction of a side; a single object is in the center or at least a quarter away from it
-# Side of a single object's cell as a fraction of the image's side, by whether the object is centered.
+_CENTERED = 1 / 8  # fraction of a side; a single object is either centered or at least a quarter of a side off center
+# Side of a single object's cell as a fraction of the image's side. The key is whether the object is centered.
 _SINGLE_CELL_SIDE = {True: 0.75, False: 0.5}
 _SIZE_THRESHOLD = (SIZES["small"][1] + SIZES["large"][0]) / 2
 _SIZE_SCALE = 0.02  # fraction of the cell's side; scale of the logistic curve between small and large

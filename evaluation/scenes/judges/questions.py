@@ -24,7 +24,7 @@ class ObjectPhrase:
         shape: One of ``SHAPES``, or None for "shape" or "object".
         color: The color.
         size: "small" or "large".
-        number: The exact number of such objects.
+        number: The exact number of matching objects.
     """
 
     shape: str | None
@@ -35,7 +35,7 @@ class ObjectPhrase:
 
 @dataclass(frozen=True)
 class Existence:
-    """Asks whether the image contains at least one such object, or exactly ``phrase.number`` of them.
+    """Asks whether at least one object, or exactly ``phrase.number`` objects, match the phrase.
 
     If ``place`` is set, only objects in that place are considered.
     """
@@ -56,7 +56,7 @@ class Attribute:
 
 @dataclass(frozen=True)
 class Relation:
-    """Asks whether an object is in this relation to another one."""
+    """Asks whether an object that matches ``first`` is in the named relation to an object that matches ``second``."""
 
     first: ObjectPhrase
     name: str
@@ -91,7 +91,7 @@ _SUBJECT_PATTERN = re.compile(rf"(?:is|are) (?P<subject>the {_PHRASE_PATTERN.pat
 
 
 def parse_question(text: str) -> Question:
-    """Parse a question. Case and the question mark are ignored, and "gray" equals "grey".
+    """Parse a question. Case and the question mark are ignored, and "gray" is treated as "grey".
 
     Raises:
         UserError: The question does not have one of the forms above.

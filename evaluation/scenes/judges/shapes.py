@@ -14,7 +14,7 @@ from datamodules.scenes.render import OUTLINES
 Floats = NDArray[np.float64]
 
 UNCLEAR = "unclear"
-MIN_CORRELATION = 0.87  # below it, people cannot name shapes either; rendered shapes are above 0.95
+MIN_CORRELATION = 0.87  # people cannot name shapes below this value either; rendered shapes are above 0.95
 
 _GRID = 48  # samples per side of a normalized mask
 _HALF_WIDTH = 1.25  # half the side of a normalized mask, in units of sqrt(area)
@@ -52,7 +52,7 @@ def unit_area(shape: str) -> float:
 
 
 def _normalize(coverage: Floats) -> tuple[Floats, tuple[float, float]]:
-    """Scale a mask to unit area and normalize it to mean 0 and norm 1. Return it with its centroid (x, y)."""
+    """Scale a mask to unit area, normalize it to mean 0 and norm 1, and return it with its centroid (x, y)."""
     area = max(float(coverage.sum()), 1e-6)
     row, column = ndimage.center_of_mass(coverage)
     steps = np.linspace(-_HALF_WIDTH, _HALF_WIDTH, _GRID) * math.sqrt(area)

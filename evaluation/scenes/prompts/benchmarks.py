@@ -55,7 +55,7 @@ def scene_geneval(count: int, seed: int) -> PromptSet:
 
     Two objects always differ in shape, because GenEval considers only the best detection of a class. Some prompts
     mention a size, place or background, which is never judged. No prompt is repeated until the held-out captions of its
-    group run out, not even between tags with the same group (single_object and colors, two_object and color_attr). The
+    group run out, not even across tags that share a group (single_object and colors, two_object and color_attr). The
     smallest group, counting, has about 40 captions.
 
     Args:
@@ -86,8 +86,8 @@ def _geneval_clauses(text: str, with_color: bool) -> dict[str, Any]:
 def scene_dpg(count: int, seed: int) -> PromptSet:
     """Return long captions of validation scenes, with questions from ``question_graph`` in the metadata.
 
-    Only the short caption of a scene is guaranteed to be absent from training. The long caption of a simple scene can
-    also be that of a training scene.
+    Only the short caption of a scene is guaranteed to be absent from training. A training scene can have the same long
+    caption as a simple validation scene.
 
     Args:
         count: Number of prompts.

@@ -31,7 +31,7 @@ GROUPS = ("single_object", "color_attr", "position", "counting")
 _KINDS = tuple((shape, color) for shape in SHAPES for color in COLORS)
 # These groups have so few plain captions that most of the held-out ones also mention a size, place or background.
 _SMALL_GROUPS = ("single_object", "counting")
-_MAX_ATTEMPTS = 20_000  # number of draws without a new caption before a group starts over
+_MAX_ATTEMPTS = 20_000  # number of draws without a new caption before captions of a group may be repeated
 
 
 def held_out_prompts(count: int, seed: int) -> list[dict[str, Any]]:

@@ -29,12 +29,12 @@ class _QuestionGraph:
 
 
 def question_graph(scene: Scene, turn: int = 0) -> dict[str, dict[str, Any]]:
-    """Return {"questions": {"1": ...}, "tuples": {"1": ...}, "dependencies": {"1": [0], ...}}, parents first.
+    """Return {"questions": {"1": ...}, "tuples": {"1": ...}, "dependencies": {"1": [0], ...}} for a scene.
 
-    The first questions are about the background and the number of shapes. The next ones are about the existence, color
-    or shape, size and place of each object, and the last ones about the clear relations that the caption mentions. An
-    object is named by its shape if the shape is unique ("Is the circle red?"), by its color if only the color is unique
-    ("Is the red shape a circle?"), and otherwise by both.
+    Every question follows the questions that it depends on. The first questions are about the background and the number
+    of shapes. The next ones are about the existence, color or shape, size and place of each object, and the last ones
+    are about the clear relations that the caption mentions. An object is named by its shape if the shape is unique ("Is
+    the circle red?"), by its color if only the color is unique ("Is the red shape a circle?"), and otherwise by both.
 
     Args:
         scene: A scene with at least one object.
