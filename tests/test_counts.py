@@ -1,4 +1,4 @@
-"""Tests that a noun is singular or plural according to its number."""
+"""Tests that a noun is in the singular or plural, depending on its number."""
 
 import pytest
 

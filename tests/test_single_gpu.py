@@ -45,7 +45,7 @@ def test_stage_on_encoded_data_fits_into_24_gigabytes(path: Path, large: bool) -
     cost = without_stored(import_class(experiment.stage.class_path).cost(experiment), ENCODED)
     memory = count_step(cost, META, bf16=True).memory(cluster_of(experiment.training))
     assert ("teacher" in memory) == ("teacher" in experiment.stage.init_args)
-    # The rest of the memory is left for the CUDA context and for fragmentation.
+    # The remaining memory is for the CUDA context and for fragmentation.
     assert sum(memory.values()) < 0.93 * 24e9
 
 

@@ -23,7 +23,7 @@ def test_lightning_imports_only_the_base_classes() -> None:
 
 @pytest.mark.slow
 def test_every_public_name_is_there() -> None:
-    """The reference is torchmetrics in another interpreter, from which the import finder was removed."""
+    """The reference is torchmetrics in an interpreter without the import finder that defers its imports."""
     names = "import torchmetrics; print(sorted(torchmetrics.__all__), torchmetrics.__version__)"
     reference = run(f"sys.meta_path = [f for f in sys.meta_path if type(f).__name__ != '_TorchmetricsFinder']\n{names}")
     assert run(names) == reference

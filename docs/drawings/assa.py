@@ -15,7 +15,7 @@ from pocketdit.backbones.neighborhood import block_edges, neighborhood_mask
 from pocketdit.backbones.spec import AdaptiveSparseAttention
 
 QUERY = (6, 10)  # row and column of the token whose keys are shown
-LEFT, RIGHT, SIZE = 2.5, 28.5, 21.0  # x of the left and right masks, and the side of each
+LEFT, RIGHT, SIZE = 2.5, 28.5, 21.0  # x coordinates of the left and right masks, and their side length
 STRONG_BLUE, STRONG_ORANGE, PALE = "#5c9bd1", "#eb9a45", "#f4f6f7"
 
 Mask = NDArray[np.bool_]

@@ -11,7 +11,7 @@ from docs.drawings.shapes import LINE, PURPLE, canvas, label, legend, rectangle
 from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.backbones.spec import FULL_WIDTH
 
-WIDTH_COLORS = ("#1f6fb2", "#79b4e2", "#d3e6f6")  # narrow to wide
+WIDTH_COLORS = ("#1f6fb2", "#79b4e2", "#d3e6f6")  # from the narrowest to the widest width
 
 
 def slicing_data() -> Data:

@@ -97,12 +97,12 @@ def describe(annotation: Any) -> str:
 
 
 def describe_list(item: str) -> str:
-    """Describe a list whose items are described by ``item``."""
+    """Describe a list, given the description of its items."""
     return f"list of {item}s" if item in PLURALS else f"list, each {item}"
 
 
 def default(cls: type, parameter: inspect.Parameter) -> str:
-    """Return the part of an entry's heading that shows the default value."""
+    """Return the end of an entry's heading, such as ``, required`` or ``, default 3``."""
     if parameter.default is inspect.Parameter.empty:
         return ", required"
     if is_dataclass(cls) and any(f.name == parameter.name and f.default_factory is not MISSING for f in fields(cls)):

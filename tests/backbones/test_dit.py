@@ -63,7 +63,7 @@ def test_extraction_copies_the_weights() -> None:
 
 
 def test_slicing_shares_storage(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sub-network slices views of the supernet's weights."""
+    """The weights of a sub-network are views of the supernet's weights."""
     net, used = network(), []
     original = elastic.leading
 
@@ -95,7 +95,7 @@ def test_gradient_of_unused_weights_is_zero() -> None:
     downsample = gradient(net.down.weight)
     assert downsample[16:].abs().max() == 0
     assert downsample[:, 16:].abs().max() == 0
-    # Modules of other widths are not used in the computation.
+    # Modules for other widths get no gradient.
     assert net.time.for_hidden_size(64).get_parameter("modulation.weight").grad is None
     assert net.time.for_hidden_size(16).get_parameter("modulation.weight").grad is not None
     # The key and value projections of cross-attention are not sliced.
@@ -206,7 +206,7 @@ def test_positional_embedding_is_unique_and_independent_of_resolution() -> None:
 
 
 def test_new_attention_prefers_nearby_tokens() -> None:
-    """The bias that queries and keys share produces, on its own, scores that decrease with distance."""
+    """On its own, the bias that queries and keys share produces scores that decrease with distance."""
     attention = AdaptiveSparseSelfAttention(32, 8, SPARSE)
     attention.init_locality()
     common = attention.q_norm.bias.detach().expand(1, 1, 81, 8)

@@ -1,4 +1,4 @@
-"""Tests SnapGen's U-Net, which has the interface of the transformers, and its mobile form."""
+"""Tests SnapGen's U-Net, which has the same interface as the transformers, and its mobile form."""
 
 from dataclasses import replace
 from typing import Any

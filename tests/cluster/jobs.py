@@ -36,7 +36,7 @@ def job_variables(nodes: int, per_node: int, name: str) -> dict[str, str]:
 def submit(
     script: str, arguments: Sequence[str], variables: Mapping[str, str], folder: Path, programs: Path | None = None
 ) -> "subprocess.Popen[str]":
-    """Start a script on this machine in the way that sbatch does.
+    """Start a script on this machine as sbatch would start it on a cluster.
 
     Args:
         script: Name of the script.

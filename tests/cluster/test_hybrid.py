@@ -129,7 +129,7 @@ def test_the_checkpoint_resumes_on_one_and_on_two_processes(trained: list[str]) 
 
 @pytest.mark.slow
 def test_the_consolidated_checkpoint_is_that_of_one_process_and_resumes_under_fsdp2(trained: list[str]) -> None:
-    """The resumed run also writes its checkpoint as a single file, which replaces the previous one."""
+    """The resumed run writes its checkpoint as a single file, which replaces the consolidated checkpoint."""
     original = folder_of(trained, "four").path
     copy = original.with_name("full")
     subprocess.run(["cp", "-r", str(original), str(copy)], check=True)

@@ -1,4 +1,4 @@
-"""Tests the scripts for clusters: their syntax, the options for sbatch, and the commands that they start."""
+"""Tests for the cluster scripts: their syntax, their sbatch options, and the commands that they start."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from tests.cluster.jobs import SCRIPTS, job_variables, submit
 
 ALL = sorted(path.name for path in SCRIPTS.iterdir())
 JOBS = [name for name in ALL if name.endswith(".sbatch")]
-# The sbatch options that scripts may use, with a regular expression for the value of each.
+# The sbatch options that every job script must set, with a regular expression for the value of each.
 OPTIONS = {
     "job-name": r"\w+",
     "nodes": r"\d+",
@@ -37,7 +37,7 @@ def options(script: str) -> dict[str, str]:
     lines = (SCRIPTS / script).read_text().splitlines()
     end = next(i for i, line in enumerate(lines) if line and not line.startswith("#"))
     words = [shlex.split(line.removeprefix("#SBATCH "), comments=True) for line in lines[:end] if line[:7] == "#SBATCH"]
-    assert not any(line.startswith("#SBATCH") for line in lines[end:]), "sbatch ignores options after a command"
+    assert not any(line.startswith("#SBATCH") for line in lines[end:]), "sbatch ignores options after the first command"
     return dict(option.removeprefix("--").partition("=")[::2] for (option,) in words)
 
 

@@ -1,4 +1,4 @@
-"""Tests for ``lightning init``, including one with PocketDiT installed from a wheel."""
+"""Tests for ``lightning init``, including a test with PocketDiT installed from a wheel."""
 
 import json
 import os

@@ -14,7 +14,7 @@ from tests.conftest import PRETRAIN, ROOT, Command
 DATA = "data.init_args."
 STAGE = "stage.init_args."
 
-# Each kind of mistake, with overrides that contain the mistake and with text that the error message must contain.
+# For each kind of mistake: overrides that make the mistake, and text that the error message must contain.
 MISTAKES = {
     "unknown key": (["training.max_step=3"], "max_steps"),
     "unknown section": (["trainig.max_steps=3"], "training"),

@@ -1,4 +1,4 @@
-"""Tests that command output contains no control characters or secrets, and that the reader may close it early."""
+"""Tests that command output contains no control characters or secrets, and that readers may close it early."""
 
 import io
 import os

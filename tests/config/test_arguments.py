@@ -44,7 +44,7 @@ def test_components_protocols_and_aliases_of_other_modules() -> None:
 def test_class_without_init_has_the_arguments_of_its_base() -> None:
     expected = parameters("gallery.shards.ShardData")
     assert parameters("gallery.shards.Subset") == expected
-    assert parameters("gallery.stages.Evaluated") == expected  # the arguments of a class in another module
+    assert parameters("gallery.stages.Evaluated") == expected  # inherited from a class in another module
 
 
 def test_fields_of_a_dataclass_are_arguments() -> None:

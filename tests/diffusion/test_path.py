@@ -43,7 +43,7 @@ def test_times_follow_the_shifted_logit_normal(spread: float) -> None:
 
 
 def test_each_time_is_uniform_over_its_interval_of_the_distribution() -> None:
-    """If four times are drawn, the i-th is uniform over the i-th quarter of the distribution's quantiles."""
+    """If four times are drawn, the i-th is uniform over the i-th quarter of the distribution."""
     generator = torch.Generator().manual_seed(0)
     times = torch.stack([draw_times(4, 1.0, 1.0, generator) for _ in range(20_000)]).double()
     quantiles = torch.special.ndtr(torch.logit(times))

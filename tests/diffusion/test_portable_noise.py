@@ -71,7 +71,7 @@ def test_bits_do_not_change() -> None:
         "words": ["6b200159", "99ba4efe", "508efb2c", "c0de3f32"],
         "normal_bits": ["bfa6f5c5", "3e4f4275", "bf86ab90", "bf8c88f6"],
     }
-    assert int(second["seed"]) > 2**32  # so both halves of the key are nonzero
+    assert int(second["seed"]) > 2**32  # the seed is large enough to use both halves of the key
 
 
 def test_odd_sizes_are_prefixes_of_even_ones() -> None:

@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 YAMLS = [path for name in ("experiments", "sweeps") for path in sorted((ROOT / name).rglob("*.yaml"))]
-# Names in capitals, which readers replace with their own.
+# Matches names in capitals, which readers replace with their own.
 PLACEHOLDER = re.compile(r"\b[A-Z][A-Z_]+\b")
 
 
@@ -76,7 +76,7 @@ IDS = [f"{line.path.name}: {line.text[:60]}" for line, _ in COMMANDS]
 
 
 def exit_status(call: Callable[[], object]) -> object:
-    """Return the exit status of a call, which may be that of a ``SystemExit``, for example after ``--help``."""
+    """Return the exit status of a call, even if the call raises ``SystemExit`` (as with ``--help``)."""
     try:
         result = call()
     except SystemExit as exit_:
@@ -100,7 +100,7 @@ def test_a_command_parses(line: Line, arguments: list[str], capsys: pytest.Captu
 def test_files_and_overrides_of_a_command_exist(
     line: Line, arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Load the YAML file in a command with the command's overrides, without importing the classes in the file."""
+    """Load the YAML file that a command names, with the command's overrides, but without importing any classes."""
     if any(PLACEHOLDER.search(argument) for argument in arguments) or "winner" in line.text:
         return
     files = [word.rpartition("=")[2] for word in arguments if word.endswith(".yaml")]

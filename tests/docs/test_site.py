@@ -58,7 +58,7 @@ def test_the_commands_and_keys_are_those_of_the_code(site: Path) -> None:
     for key in ("training.gradient_checkpointing", "backbone.widths", "attention.radius", "budget.promote"):
         assert key in keys
     assert "data.init_args.buckets" in keys
-    assert "stage.init_args.inputs" not in keys, "the program supplies this argument"
+    assert "stage.init_args.inputs" not in keys, "arguments that the program supplies must not be listed"
 
 
 def test_pages_do_not_name_folders_of_this_machine(site: Path) -> None:

@@ -38,7 +38,7 @@ by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
 
 def commands(page: Path) -> list[Line]:
-    """Return a page's commands. The phone tutorial continues the first one, so its data and run are made first."""
+    """Return a page's commands. The phone tutorial needs the data and the run of the first tutorial."""
     lines = [line for line in LINES if line.path == page and line.text.startswith("lightning ")]
     if page.stem != "tutorial_phone":
         return lines
@@ -56,7 +56,7 @@ def write_photographs(folder: Path) -> None:
 
 
 def copied_settings(text: str) -> dict[str, str]:
-    """Return the values that a reader copies from a command's output, with the name in capitals that each replaces."""
+    """Return the values that a reader copies from a command's output, keyed by the placeholder that each replaces."""
     if match := re.search(r'^settings for these images: \S+=(\S+) "backbone\.latent_std=\[(.*)\]"$', text, re.M):
         return {"CENTER": match[1], "LATENT_STD": match[2]}
     if match := re.search(r"^bundle +exports/(\S+)$", text, re.M):

@@ -71,7 +71,7 @@ def test_list_of_encoders_can_be_empty() -> None:
 
 @pytest.mark.parametrize("empty", ["", " ", "\n\t"])
 def test_an_empty_prompt_is_unconditional_whatever_the_encoder_returns(empty: str) -> None:
-    """Even for an empty text, CLIP returns the tokens that mark the beginning and the end."""
+    """Even for an empty text, CLIP returns visible tokens (for the beginning and the end of the text)."""
     tokens = [TextTokens(torch.randn(2, 3, 8), torch.ones(2, 3) > 0)]
     (hidden,) = hide_empty(tokens, ["a red circle", empty])
     assert hidden.mask.tolist() == [[True] * 3, [False] * 3]

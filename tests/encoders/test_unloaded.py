@@ -50,7 +50,7 @@ def stored(checkpoints: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def unloadable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the test fail if an encoder is loaded."""
+    """Make the test fail if an encoder is loaded."""
 
     def fail(self: FrozenModule) -> None:
         raise AssertionError(f"{type(self).__name__} has been loaded")

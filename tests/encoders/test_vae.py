@@ -21,7 +21,7 @@ def save(model: Any, folder: Path) -> None:
 
 
 def write_checkpoints(folder: Path) -> None:
-    """Write tiny checkpoints with random weights. Only "flux" is in the folder of a pipeline."""
+    """Write tiny checkpoints with random weights. Only "flux" has the folder structure of a pipeline."""
     from diffusers import AutoencoderKL, AutoencoderKLFlux2, AutoencoderKLQwenImage
 
     torch.manual_seed(0)
@@ -102,7 +102,7 @@ def test_sd3_latents_are_shifted_and_scaled(checkpoints: Path, images: torch.Ten
 
 
 def test_flux2_latents_are_normalized_as_in_its_pipeline(checkpoints: Path, images: torch.Tensor) -> None:
-    """The pipeline encodes reference images as normalized patches, with which the latents are compared."""
+    """The latents must equal the normalized patches as which the pipeline encodes reference images."""
     from diffusers import AutoencoderKLFlux2, Flux2KleinPipeline
 
     ours = DiffusersAutoencoder(str(checkpoints / "flux2"), "flux2")

@@ -1,4 +1,4 @@
-"""Fixtures: an untrained tiny run with random weights, and Core ML bundles."""
+"""Fixtures that provide a tiny run with random weights and Core ML bundles of such runs."""
 
 from collections.abc import Sequence
 from pathlib import Path

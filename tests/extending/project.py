@@ -35,7 +35,7 @@ class ColorDataset(Dataset[dict[str, Any]]):
 
 
 class ColorData(LightningDataModule):
-    """A data module that is independent of PocketDiT, with a finite map-style data set."""
+    """A plain Lightning data module with a finite map-style data set."""
 
     def __init__(self, length: int = 10, side: int = 32, batch_size: int = 4) -> None:
         super().__init__()

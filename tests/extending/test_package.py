@@ -79,7 +79,7 @@ def package_with_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def package_with_gates(tmp_path: Path) -> Path:
-    """A copy of the package to which the type of attention ``gated``, with an additional weight, was added."""
+    """A copy of the package to which the type of attention ``gated``, which has additional weights, was added."""
     package, example = copy_package(tmp_path), EXAMPLES / "gated"
     add_attention_kind(package, example, "GatedAttention")
     dit = package / "backbones" / "dit.py"

@@ -65,7 +65,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandInHub]:
-    """An empty Hub, to which huggingface_hub connects as user alice. Failed requests are retried without a delay."""
+    """A stand-in for an empty Hub, to which huggingface_hub connects as user alice and retries without a delay."""
     import time
 
     from huggingface_hub import constants

@@ -53,8 +53,8 @@ class StandInHub(ThreadingHTTPServer):
         objects: Large files, keyed by SHA-256 hash.
         requests: Method and path of every request.
         uploaded: Hashes of the uploaded large files, in order.
-        dead_from: Index of the request from which on the server stops responding.
-        lost_response: Part of a path. Requests with this part take effect, but their responses are lost.
+        dead_from: Index of the first request to which the server does not respond. It ignores all later requests, too.
+        lost_response: Part of a path. Requests to such a path take effect, but their responses are lost.
         cut_after: Number of bytes after which the next download is cut off.
     """
 

@@ -47,7 +47,7 @@ def test_published_run_is_pulled_with_the_same_weights(
     assert publish(run, "--license", "apache-2.0") == 0
     repository = hub.repositories[NAME]
     assert repository.private
-    assert len(repository.commits) == 2, "the first commit creates the repository, and the second one publishes"
+    assert len(repository.commits) == 2, "one commit must create the repository, and a second one must publish"
     card = hub.files(NAME)["README.md"].decode()
     assert card.startswith("---\nlicense: apache-2.0\n")
     assert "Pictures by Example Authors" in card
@@ -58,7 +58,7 @@ def test_published_run_is_pulled_with_the_same_weights(
     assert pulled.finished_steps() == 6
     assert f"lightning sample {NAME} " in capsys.readouterr().out
     before = len(hub.requests)
-    assert pull(tmp_path / "runs") == 0, "pulling the same commit again changes nothing"
+    assert pull(tmp_path / "runs") == 0, "pulling the same commit again must change nothing"
     assert not any("resolve" in request for request in hub.requests[before:])
 
 
@@ -96,7 +96,7 @@ def test_pulled_run_gets_the_same_scores(
 
 
 def test_upload_that_breaks_off_publishes_nothing_and_resumes(hub: StandInHub, folder: Path) -> None:
-    """For each request of an upload, break the connection at this request, and then upload again."""
+    """Break the connection at each request of an upload in turn, and upload again each time."""
     upload(folder, NAME, public=False, replace=False, message="Publish")
     count, complete = len(hub.requests), hub.files(NAME)
     assert count >= 8
@@ -184,7 +184,7 @@ def test_existing_repository_is_replaced_only_on_request(
     assert len(published.repositories[NAME].commits) == 2
     assert publish(other, "--replace") == 0
     assert len(published.repositories[NAME].commits) == 3
-    assert "samples.png" not in published.files(NAME), "files of the previous run are deleted in the same commit"
+    assert "samples.png" not in published.files(NAME), "the same commit must delete files of the previous run"
 
 
 def test_dry_run_lists_files_and_contacts_nobody(
@@ -219,7 +219,7 @@ def test_dead_server_leaves_a_download_that_resumes(
     published.requests.clear()
     assert pull(tmp_path / "runs") == 0
     fetched = [request for request in published.requests if request.startswith("GET") and "pocketdit.json" in request]
-    assert fetched == [], "complete files are not downloaded again"
+    assert fetched == [], "complete files must not be downloaded again"
 
 
 @pytest.mark.parametrize(

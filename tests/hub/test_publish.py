@@ -42,7 +42,7 @@ PROMPTS = ["a red circle", "a blue star"]
 
 @pytest.fixture(scope="module")
 def decoder_run(run: RunFolder) -> RunFolder:
-    """A run of a tiny decoder with random weights, in the same folder of runs as ``run``."""
+    """A run of a tiny decoder with random weights, stored next to the run of the network."""
     runs = run.path.parents[1]
     overrides = ["decoder.channels=[16, 8, 8]", "decoder.blocks=[1, 1, 1]", f"runs={runs}"]
     loaded = load(ROOT / "experiments" / "tiny_decoder.yaml", overrides, DecoderExperiment)
@@ -200,7 +200,7 @@ def referring(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_references_have_the_settings_with_which_the_run_loads_its_encoders(referring: Path) -> None:
-    """For a missing argument, the default of the encoder's class is stored, not the default of the pipeline."""
+    """If an argument is missing, the default of the encoder's class is stored, not the default of the pipeline."""
     index = json.loads((referring / "model_index.json").read_text())
     clip = {"kind": "clip", "repository": "carol/clip", "revision": None, "dtype": "float32"}
     gemma = {"kind": "gemma", "repository": "carol/gemma", "revision": None, "dtype": "bfloat16"}

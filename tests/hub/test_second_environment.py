@@ -116,7 +116,7 @@ def encoder_hub(checkpoints: Path) -> Iterator[StandInHub]:
 
 @pytest.fixture(scope="module")
 def expected(run: RunFolder, paper_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The expected images for each published folder and width. The initial noise is written next to each folder.
+    """The expected images of each published folder and width. The initial noise is stored next to each folder.
 
     The third folder refers to encoders on the Hub, which are the same as the encoders in the second folder.
     """

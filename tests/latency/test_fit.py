@@ -57,9 +57,9 @@ def test_leave_one_out_ignores_the_measurement_of_the_predicted_graph() -> None:
 @pytest.mark.parametrize(
     ("errors", "coverage", "expected"),
     [
-        ((0.1, -0.4, 0.2, 0.3), 0.8, 0.4),  # the fourth of five ranks gives 80%
+        ((0.1, -0.4, 0.2, 0.3), 0.8, 0.4),  # rank 4 of 5 corresponds to 80%
         ((0.1, -0.4, 0.2, 0.3), 0.6, 0.3),
-        ((0.1, -0.4, 0.2), 0.8, math.inf),  # three errors allow at most three of four ranks (75%)
+        ((0.1, -0.4, 0.2), 0.8, math.inf),  # with three errors, the highest rank (3 of 4) corresponds to only 75%
         ((), 0.8, math.inf),
     ],
 )

@@ -51,7 +51,7 @@ def test_predictions_are_printed_and_recorded(bundle: Path, capsys: pytest.Captu
     assert [record.device for record in read_records(bundle)] == ["iphone16promax", "iphone14pro"]
 
 
-@pytest.mark.skipif(sys.platform == "darwin", reason="measuring works on a Mac")
+@pytest.mark.skipif(sys.platform == "darwin", reason="a Mac supports measuring")
 @pytest.mark.parametrize("where", ["mac", "iphone"])
 def test_measuring_without_a_mac_is_an_error(bundle: Path, where: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["latency", str(bundle), f"measure={where}"]) == 1

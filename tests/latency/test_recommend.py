@@ -227,7 +227,7 @@ def test_measurements_are_preferred_and_have_their_own_table(project: Project) -
         folder = project.export(width, flops)
     content = content_hash(folder / "transformer.mlpackage")
     record = measurement([500.0], "transformer", content, "iphone16promax", "iOS 18", "CPU_AND_NE", 1, "1024x1024")
-    add_record(folder, record)  # the full width: measured above the limit, but predicted to be below it
+    add_record(folder, record)  # at full width, the measurement is above the limit, but the prediction below
     status, out, _ = project.recommend("budget=400ms", "format=coreml")
     assert status == 0
     predicted, measured = out.split("measured latency")
@@ -245,7 +245,7 @@ def test_measurements_are_preferred_and_have_their_own_table(project: Project) -
     assert "500.0 (500.0 to 500.0)" in project.recommend("budget=600ms")[1]
     # Measurements on one device are not used for another device.
     assert "measured latency" not in project.recommend("budget=600ms", "device=iphone15pro")[1]
-    # An unknown device needs measurements for every width; width 0.5 has none.
+    # A device that is not listed needs measurements for every width, and width 0.5 has none.
     add_record(folder, replace(record, device="My phone"))
     assert project.recommend("budget=600ms", "device=My phone")[2].count("unknown device") == 1
 

@@ -52,7 +52,7 @@ def test_density_equals_the_formula_divided_by_its_maximum(mean: float, spread: 
     weight = task_weight(TIMES, mean, spread, "density")
     assert 1 - 1e-4 < weight.max().item() < 1 + 1e-5
     torch.testing.assert_close(weight[1:-1].double(), density / density.max(), rtol=1e-3, atol=1e-4)
-    if mean or spread**2 < 2:  # in other cases, the density has two equal peaks
+    if mean or spread**2 < 2:  # for other parameters, the density has two equal peaks
         assert TIMES[weight.argmax()].item() == pytest.approx(t[density.argmax()].item(), abs=2e-3)
 
 

@@ -43,7 +43,7 @@ def test_nonfinite_gradients_are_zeroed() -> None:
     fake = torch.tensor([[float("nan"), 3.0], [float("inf"), 3.0], [2.0, 3.0]])
     assert matching_gradient(x, real, fake)[0].tolist() == [[0.0, 2.0], [0.0, 2.0], [1.0, 2.0]]
     for bad in (float("nan"), float("inf"), float("-inf")):
-        real[0, 0] = bad  # makes the normalizer of this sample non-finite, too
+        real[0, 0] = bad  # also makes the normalizer of this sample non-finite
         gradient, size = matching_gradient(x, real, torch.full((3, 2), 2.0))
         assert gradient.tolist() == [[0.0, 0.0], [1.0, 1.0], [1.0, 1.0]]
         assert size.isfinite().tolist() == [False, True, True]

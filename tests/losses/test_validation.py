@@ -29,4 +29,4 @@ def test_sample_ids_come_from_the_batch_or_from_the_position() -> None:
     ids = torch.tensor([7, 1, 5])
     assert sample_ids({"captions": captions, "ids": ids}, 2) is ids
     first, last = sample_ids({"captions": captions}, 1), sample_ids({"captions": captions[:2]}, 2)
-    assert len({*first.tolist(), *last.tolist()}) == 5, "a short last batch has unique IDs"
+    assert len({*first.tolist(), *last.tolist()}) == 5, "a short last batch must have unique IDs"

@@ -76,7 +76,7 @@ def test_mobile_form_equals_training_form(spec: DiTSpec, width: float, blockwise
 def test_blocks_of_different_sizes_need_a_loop() -> None:
     trained = network(replace(THREE, levels=tuple(replace(level, attention=replace(ASSA, blocks=5)) if level.scale == 1
                                                else level for level in THREE.levels)))  # fmt: skip
-    mobile, projection = build_mobile(trained, (8, 12), "loop")  # 24 tokens, in 5 blocks of different sizes
+    mobile, projection = build_mobile(trained, (8, 12), "loop")  # 24 tokens do not divide into 5 equal blocks
     assert relative_error(mobile, projection, trained, (8, 12)) < 1e-5
     with pytest.raises(ValueError, match="24 tokens cannot be divided into 5 equal blocks"):
         build_mobile(trained, (8, 12), "batched")

@@ -91,7 +91,7 @@ def test_prompts_and_repetitions(pair: Pair) -> None:
     negative = images(pair.pipe, negative_prompt="a blue star on a very long road to somewhere else")
     assert psnr(negative, images(pair.pipe)) < 80
     empty = images(pair.pipe, negative_prompt="")
-    assert psnr(empty, images(pair.pipe)) > 100, "an empty negative prompt is no text"
+    assert psnr(empty, images(pair.pipe)) > 100, "an empty negative prompt must have no effect"
 
 
 def test_generators_determine_the_noise(pair: Pair) -> None:
@@ -160,7 +160,7 @@ def test_image_to_image(pair: Pair) -> None:
     assert pipe.transformer is pair.pipe.transformer
     given = Image.new("RGB", (64, 64), (200, 40, 40))
     full = images(pipe, image=given, strength=1.0)
-    assert psnr(full, images(pair.pipe)) > 100, "at full strength, the image has no influence"
+    assert psnr(full, images(pair.pipe)) > 100, "at full strength, the image must have no influence"
     reference = torch.tensor([200, 40, 40]).view(1, 3, 1, 1) / 127.5 - 1
     distances = [
         float((images(pipe, image=given, strength=s, num_inference_steps=10) - reference).square().mean())
@@ -193,7 +193,7 @@ def test_inpainting_keeps_what_is_outside_the_mask(pair: Pair, sampler: SamplerN
 
 
 def test_lora_file_adapts_every_width(pair: Pair, tmp_path: Path) -> None:
-    """Load a LoRA file as fine-tuning writes it. The images must equal those of a network with the merged LoRA."""
+    """With a LoRA file in the format of fine-tuning, the images must equal those of a network with the merged LoRA."""
     generator = torch.Generator().manual_seed(1)
     weights = {}
     for name, module in pair.network.named_modules():

@@ -104,7 +104,7 @@ def test_most_sensitive_layers_get_more_bits_within_the_target() -> None:
     assert layers_with_8_bits(27_024) == ""
     assert layers_with_8_bits(27_024 + 15_840) == "b"
     assert layers_with_8_bits(27_024 + 15_839) == "c"  # b no longer fits and is skipped
-    assert layers_with_8_bits(27_024 + 15_840 + 5_840) == "bd"  # c does not fit together with b
+    assert layers_with_8_bits(27_024 + 15_840 + 5_840) == "bd"  # c does not fit in addition to b
     assert layers_with_8_bits(1e6) == "abcd"
     with pytest.raises(ConfigError, match=r"4\.158, palettes included"):
         allocate_bits(WEIGHTS, ERRORS, 27_023 / 6500, 4, 8)

@@ -43,7 +43,7 @@ def curves(tmp_path: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def test_a_run_can_be_resumed_with_another_number_of_batches_per_step(tiny: list[str], tmp_path: Path) -> None:
-    """No step is missing or has a wrong number, even if the resumed run has more or fewer batches per step.
+    """No step is missing or logged twice, whether the resumed run has more or fewer batches per step.
 
     Step 3 is logged after the last checkpoint and before the interruption, so the resumed run replaces its metrics.
     """

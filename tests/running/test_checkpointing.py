@@ -49,7 +49,7 @@ def test_a_truncated_checkpoint_is_rejected(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bits", [1, 3])
 def test_flipped_bits_never_load_silently(tmp_path: Path, bits: int) -> None:
-    """Damage is detected, unless it only affects unused bytes. The loaded checkpoint then equals the saved one."""
+    """Damage is detected, unless it affects only unused bytes and the loaded checkpoint equals the saved one."""
     path = tmp_path / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint(CHECKPOINT, path)
     content, draw, detected = path.read_bytes(), random.Random(bits), 0

@@ -96,7 +96,7 @@ def test_code_in_a_shard_is_not_executed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("index", [None, 5])
 def test_code_in_an_index_of_a_rank_is_not_executed(tmp_path: Path, index: int | None) -> None:
-    """If the common index is missing or invalid, torch would unpickle the index file of each rank."""
+    """If the common index is missing or invalid, ``torch`` itself would unpickle the index file of each rank."""
     path, touched = tmp_path / "last.ckpt", tmp_path / "touched"
     save_shards({"state_dict": {"w": torch.ones(2)}}, REST, path, 0)
     for file in path.glob("checksums-*.json"):

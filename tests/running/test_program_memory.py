@@ -1,4 +1,4 @@
-"""Tests the estimated memory that a training process needs in addition to its tensors, against known values."""
+"""Tests the estimates of the memory that a training process needs in addition to its tensors."""
 
 import pytest
 from torch import nn

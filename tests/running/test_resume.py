@@ -1,4 +1,4 @@
-"""Tests that a killed run, once resumed, logs bit-identical losses to those of an uninterrupted run."""
+"""Tests that a run that was killed and resumed logs the same losses as an uninterrupted run, bit for bit."""
 
 import json
 import os

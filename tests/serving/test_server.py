@@ -191,7 +191,7 @@ def test_ctrl_c_is_ignored_while_the_server_stops(monkeypatch: pytest.MonkeyPatc
     try:
         assert len(list(serve(APP))) == 1
     except KeyboardInterrupt:
-        pytest.fail("Ctrl-C interrupted the end of the server")
+        pytest.fail("Ctrl-C interrupted the shutdown of the server")
     assert set(threading.enumerate()) == others
     assert signal.getsignal(signal.SIGINT) == handler
 

@@ -47,11 +47,11 @@ def enable_backward(stage: LightningModule) -> None:
 
 @pytest.fixture(scope="session")
 def family(scenes: Path, tmp_path_factory: pytest.TempPathFactory, new_database: NewDatabase) -> Path:
-    """Return a folder whose ``runs`` contains teacher/t, teacher_few_step/f, and elastic_pretrain/p."""
+    """Return a folder with a subfolder ``runs`` that contains teacher/t, teacher_few_step/f, and elastic_pretrain/p."""
     folder = tmp_path_factory.mktemp("family")
     new_database(folder)
     paths = locations(scenes, folder)
-    few = "training.max_steps=5"  # the LoRA of the few-step teacher is updated in every fifth step
+    few = "training.max_steps=5"  # long enough for one update of the few-step teacher's LoRA, in the fifth step
     train("teacher", *paths, *COMMON, *TEACHER, few, "--name", "t")
     train("teacher_few_step", *paths, *COMMON, *TEACHER, *LORA, few, "--name", "f")
     train("elastic_pretrain", *paths, *COMMON, *STUDENT, few, "--name", "p")

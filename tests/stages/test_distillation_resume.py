@@ -29,7 +29,7 @@ def distillation(request: pytest.FixtureRequest) -> tuple[str, list[str]]:
 def test_killed_distillation_resumes_bit_for_bit(
     distillation: tuple[str, list[str]], family: Path, tmp_path: Path
 ) -> None:
-    """Checkpoints are four steps apart and student updates five, so most checkpoints are between two updates."""
+    """Checkpoints are saved every four steps, but the student is updated only in every fifth step."""
     name, overrides = distillation
     file, runs = ROOT / "experiments" / f"{name}.yaml", family / "runs"
     arguments = [*overrides, "data.init_args.workers=1", "training.max_steps=24", "training.checkpoint_every=4"]

@@ -1,4 +1,4 @@
-"""Tests for fine-tuning: LoRA at every width, the preserved prior, one width, the exported file, and exact resuming."""
+"""Tests for fine-tuning: LoRA at one or all widths, prior preservation, the exported file, and exact resuming."""
 
 import subprocess
 import sys
@@ -47,7 +47,7 @@ RANK = ["stage.init_args.lora.rank=4", "stage.init_args.lora.alpha=8"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder whose ``runs`` contains elastic_pretrain/t."""
+    """Return a folder with a subfolder ``runs`` that contains elastic_pretrain/t."""
     folder = tmp_path_factory.mktemp("finetune")
     tiny_run(folder / "runs", "t")
     return folder
@@ -108,7 +108,7 @@ def test_checkpoint_stores_the_base_once(lora_run: RunFolder) -> None:
 
 @pytest.mark.parametrize("kind", ["lora", "full"])
 def test_the_original_network_is_a_minimum_of_the_prior_loss(kind: str, request: pytest.FixtureRequest) -> None:
-    """The loss on the prior's images is exactly zero before the first step, and positive after it."""
+    """The loss on the prior's images is exactly zero for the original network, and positive in later steps."""
     run: RunFolder = request.getfixturevalue(f"{kind}_run")
     recorded = read_metrics(run.metrics)
     values = [value for _, value in recorded["train/prior/width_1"]]
@@ -138,7 +138,7 @@ def test_a_resumed_run_is_bit_identical(kind: str, overrides: list[str], request
 
 
 def test_a_single_width_of_the_parent(overrides: list[str], folder: Path) -> None:
-    """Only the weights of this width change, so the exported LoRA is zero for all other weights."""
+    """If only one width is fine-tuned, the exported LoRA is zero for all weights that this width does not use."""
     run = finetune(LORA, [*overrides, *RANK, "backbone.widths=[0.5]"], "--name", "narrow")
     exported = load_file(run.path / LORA_FILE)
     a, b = (exported[f"transformer.network.stages.0.blocks.0.ffn.expand.lora_{name}.weight"] for name in "AB")

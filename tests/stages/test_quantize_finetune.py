@@ -123,7 +123,7 @@ def create_stage(overrides: list[str], *more: str) -> QuantizeFinetune:
 
 
 def test_the_loss_is_the_distance_to_the_unquantized_network(quantize_overrides: list[str]) -> None:
-    """The loss is zero for unchanged weights, and otherwise the mean squared difference of the velocities."""
+    """The loss is the mean squared difference of the velocities, which is zero as long as the weights are unchanged."""
     stage = create_stage(quantize_overrides, "stage.init_args.time_shift=3")
     noisy = stage.prepare(batch(), 3)
     assert not noisy.target.requires_grad

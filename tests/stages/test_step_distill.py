@@ -108,7 +108,7 @@ def test_the_accumulated_gradient_is_the_mean(step_overrides: list[str]) -> None
 
 
 def test_the_gradient_of_the_student_is_equation_9_for_its_last_step(step_overrides: list[str]) -> None:
-    """With L_DMD alone, the student's gradient is (f_c - f_xi) dx_0 / dtheta, normalized. The critic gets none."""
+    """With L_DMD alone, the student's gradient is (f_c - f_xi) dx_0 / dtheta, normalized. The critic's is None."""
     stage = create_stage(step_overrides, "stage.init_args.output_weight=0", "stage.init_args.feature_weight=0")
     network = stage.networks.for_width(0.5)
     for seed, name in enumerate((STUDENT, CRITIC)):
@@ -152,7 +152,7 @@ def test_flipping_the_sign_flips_the_gradient(step_overrides: list[str], monkeyp
 
 
 def test_the_output_loss_uses_the_few_step_teacher(step_overrides: list[str]) -> None:
-    """L_out compares the student with the few-step teacher, not with the original teacher, for the student's input."""
+    """L_out compares the student with the few-step teacher, not with the original teacher, on the same inputs."""
     stage = create_stage(step_overrides, "stage.init_args.matching_weight=0", "stage.init_args.feature_weight=0")
     fill_adapter(teacher_network(stage), "few_step", 3)
     inputs = stage.prepare(batch(), 4, 4, 1.0)

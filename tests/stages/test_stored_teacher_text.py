@@ -1,4 +1,4 @@
-"""Tests that a run can use a teacher's stored text embeddings and then does not load the teacher's text encoders."""
+"""Tests that a run that uses stored text embeddings of a teacher does not need the teacher's text encoders."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,7 +42,7 @@ def test_run_learns_the_same_from_stored_text(
         encodings.append(len(captions))
         return encode(self, captions)
 
-    monkeypatch.setattr(RunTeacher, "condition", lambda *_: pytest.fail("the teacher encodes captions"))
+    monkeypatch.setattr(RunTeacher, "condition", lambda *_: pytest.fail("the teacher must not encode captions"))
     monkeypatch.setattr(WordEncoder, "encode", count)
     train("knowledge_distill", *knowledge_overrides, *options, f"data.init_args.path={encoded}", "--name", "stored")
     expected, weights = (

@@ -211,7 +211,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run(
 
 @pytest.mark.parametrize("kind", ["flux", "qwen_image"])
 def test_published_autoencoders(overrides: list[str], tmp_path: Path, kind: str) -> None:
-    """Use tiny instances of diffusers' autoencoders with random weights."""
+    """The autoencoders are tiny instances of diffusers' classes with random weights."""
     from tests.encoders.test_vae import write_checkpoints
 
     write_checkpoints(tmp_path)

@@ -1,4 +1,4 @@
-"""Tests the outlines of teachers, which have no weights, for cost estimates: sizes, and a pass on the meta device."""
+"""Tests the outlines of teachers (networks on the meta device, for cost estimates): their sizes and FLOPs."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def slow(*values: object) -> ParameterSet:
         slow(ZImageTeacher, "Tongyi-MAI/Z-Image", 6.15, 4.02),
         slow(FluxTeacher, "black-forest-labs/FLUX.1-schnell", 11.9, 4.76),
         slow(Krea2Teacher, "krea/Krea-2-Raw", 12.8, 4.02),
-        # The model card says 2.5 B, because it includes the table of positions, which is not trained.
+        # The model card says 2.5 B, because it counts the table of positions, which is not trained.
         slow(StableDiffusion3Teacher, "stabilityai/stable-diffusion-3.5-medium", 2.24, 4.76),
     ],
 )

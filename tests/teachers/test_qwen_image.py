@@ -1,4 +1,4 @@
-"""Tests the Qwen-Image teacher against the pipeline of diffusers, with a tiny Qwen-Image with random weights."""
+"""Tests the Qwen-Image teacher against the pipeline of diffusers, using a tiny model with random weights."""
 
 import json
 import shutil
@@ -41,7 +41,7 @@ def save_tokenizer(folder: Path) -> None:
 
 @pytest.fixture(scope="module", name="folder")
 def tiny_qwen_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny Qwen-Image with random weights, with the folder structure of the repository on the Hub."""
+    """A tiny Qwen-Image with random weights, in the folder structure of the repository on the Hub."""
     from diffusers import QwenImageTransformer2DModel
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 

@@ -14,7 +14,7 @@ from pocketdit.teachers.contract import TeacherOutput
 from pocketdit.teachers.qwen_image import QwenImageTeacher
 from tests.teachers.test_qwen_image import WEIGHTS, assert_rejected, predict, tiny_qwen_image, tiny_teacher  # noqa: F401  (fixtures)
 
-# Layers of each block to which the LoRA applies, in the image stream and in the text stream.
+# The layers of each block to which the LoRA is applied, in the image stream and in the text stream.
 ADAPTED = ("attn.to_q", "attn.add_k_proj", "attn.to_out.0", "img_mlp.net.0.proj", "txt_mod.1")
 
 
@@ -112,7 +112,7 @@ def test_few_step_teacher_equals_a_teacher_with_merged_weights(
 def test_alpha_and_dropout_are_read_from_the_metadata(
     folder: Path, merged: TeacherOutput, tmp_path: Path, prefix: str
 ) -> None:
-    """Load a LoRA in the format in which diffusers saves it after training."""
+    """After training, diffusers saves a LoRA with its alphas and dropout in the metadata."""
     ranks = {name.partition(".lora_")[0]: len(value) for name, value in lightning(folder).items() if "down" in name}
     alphas = {layer: lightning(folder)[f"{layer}.alpha"].item() for layer in ranks}
     config = {"r": 4, "lora_alpha": 4, "rank_pattern": ranks, "alpha_pattern": alphas, "lora_dropout": 0.5}

@@ -1,4 +1,4 @@
-"""Tests that both distillation stages run with a tiny Qwen-Image teacher, with the same code as for the full model."""
+"""Tests that both distillation stages run with a tiny Qwen-Image teacher, using the code for the full model."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ QWEN = "stage.init_args.teacher.class_path=pocketdit.teachers.qwen_image.QwenIma
 def overrides(
     folder: Path, scenes: Path, tmp_path_factory: pytest.TempPathFactory, new_database: NewDatabase
 ) -> list[str]:
-    """Return overrides for both stages. They select a folder of runs that contains a pre-trained student."""
+    """Return overrides for both stages, including a folder of runs that contains a pre-trained student."""
     home = tmp_path_factory.mktemp("qwen")
     new_database(home)
     save_file(lightning(folder), home / "lightning.safetensors")

@@ -111,7 +111,7 @@ def test_unreachable_server_causes_no_delay_and_no_loss(
         logger.log_metrics({f"m{index}": float(index) for index in range(10)}, step)
         times.append(time.perf_counter() - start)
         time.sleep(0.01)
-    assert sorted(times)[-5] < 0.05, "on a busy machine, a few calls may wait for a core"
+    assert sorted(times)[-5] < 0.05, "more than four calls were slow (a few may wait for a core on a busy machine)"
     start = time.perf_counter()
     logger.finalize("success")
     assert time.perf_counter() - start < 10

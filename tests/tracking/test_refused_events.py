@@ -1,4 +1,4 @@
-"""Tests that one event or one damaged database does not stop the rest of a run from being tracked."""
+"""Tests that one refused event or a damaged database does not prevent the rest of a run from being tracked."""
 
 import json
 import logging
@@ -34,7 +34,7 @@ def events(run_folder: Path, store: str, monkeypatch: pytest.MonkeyPatch) -> Jou
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, error: Exception, everything: bool = False) -> None:
-    """Let MLflow raise ``error`` for requests with the metric "refused", or for all requests with ``everything``."""
+    """Make MLflow raise ``error`` for requests with the metric "refused", or for all requests with ``everything``."""
     log_batch, set_tag = MlflowClient.log_batch, MlflowClient.set_tag
 
     def refusing_log_batch(self: Any, run_id: str, metrics: Any, *rest: Any, **named: Any) -> Any:

@@ -68,7 +68,7 @@ def test_a_file_outside_the_folder_is_never_sent(
     assert stored is not None
     assert stored.offset == 0  # no event was sent
     with pytest.raises(RunError, match="outside the run folder"):
-        Sender(tracked, store).send_all()  # what a resumed run does in the background
+        Sender(tracked, store).send_all()  # a resumed run calls this in the background
     stored = target.load(tracked)
     assert stored is not None
     assert stored.run_id is not None
@@ -90,7 +90,7 @@ def test_a_path_that_cannot_be_resolved_is_refused_in_a_line(tracked: Path, stor
 def test_a_database_next_to_the_run_is_not_trusted(
     tracked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A database that is copied with the run determines where MLflow stores files. Here, it names the user's folder."""
+    """A database that is copied with the run determines where MLflow stores files. Here, that is the user's home."""
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.chdir(home)

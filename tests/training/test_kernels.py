@@ -39,7 +39,7 @@ def formula(width: float) -> int:
     text = TEXT + 1
     total = fine * (16 * d) * 2 + d * SPEC.frequency_width + d * d + d * 6 * d + TEXT * 24 * 32
     for tokens, ratio, sparse, depth in ((fine, 4, True, 2), (fine // 4, 3, False, 2)):
-        block = tokens * (2 * d * d + d * 2 * g * e)  # q, out, k and v
+        block = tokens * (2 * d * d + d * 2 * g * e)  # the projections q, out, k and v
         block += tokens * 2 * d * d + text * 32 * 2 * g * e + 2 * tokens * text * d  # cross-attention
         block += tokens * 2 * ratio * d * d  # feed-forward layer
         if sparse:

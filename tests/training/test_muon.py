@@ -1,4 +1,4 @@
-"""Tests for Muon, compared with PyTorch's implementation, and for its combination with AdamW."""
+"""Tests Muon against PyTorch's implementation, and tests its combination with AdamW."""
 
 import copy
 
@@ -12,7 +12,7 @@ from pocketdit.training.muon import ConvolutionMuonAdamW, Muon, MuonAdamW, ortho
 
 @pytest.fixture(params=[False, True], ids=["fp32", "bf16"])
 def bf16_units(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Make the processor report that it has bf16 units, or that it has none, and return True if it has."""
+    """Simulate a processor with or without bf16 units, and return whether it has them."""
     monkeypatch.setattr(muon, "has_bf16_units", lambda device: request.param)
     return bool(request.param)
 

@@ -68,7 +68,7 @@ def test_the_plan_counts_the_state(
 @by_name
 @pytest.mark.parametrize("strategy", ["ddp", FSDP2])
 def test_strategies(support: OptimizerSupport, strategy: str, tiny: list[str], tmp_path: Path) -> None:
-    """Training in two processes either yields finite weights, or the optimizer and strategy are refused by name."""
+    """Either training in two processes yields finite weights, or the combination is refused by name."""
     words = [*tiny, *optimizer(support), "training.precision=32-true", "training.max_steps=3"]
     command = [sys.executable, "-m", "pocketdit", "run", str(PRETRAIN), *words, "training.accelerator=cpu",
                "training.devices=2", f"training.strategy={strategy}", "--name", "two"]  # fmt: skip

@@ -23,7 +23,7 @@ def test_the_gradient_is_that_of_all_samples_at_once(sizes: list[int]) -> None:
     data = torch.randn(sum(sizes), 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     samples = StepSamples(len(sizes))
     expected = accumulated([sum(sizes)], StepSamples(1), data)
-    for _ in range(2):  # twice, because the first step must not affect the second
+    for _ in range(2):  # the second pass checks that the first step does not affect the second
         assert torch.allclose(accumulated(sizes, samples, data), expected, rtol=1e-12)
 
 

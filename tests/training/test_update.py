@@ -9,7 +9,7 @@ from pocketdit.training.update import draw_position
 
 
 def positions(ranks: int, accumulate: int, steps: int) -> list[set[tuple[int, int, int]]]:
-    """Return, for each step, the set of the positions of its batches in all processes."""
+    """Return, for each step, the positions of its batches in all processes."""
 
     def position(rank: int, number: int) -> tuple[int, int, int]:
         module: Any = SimpleNamespace(_trainer=SimpleNamespace(world_size=ranks), global_rank=rank)

@@ -1,4 +1,4 @@
-"""Tests for the playground in Chromium: sampling, canceling, links, phone screens, and no external requests."""
+"""Tests the playground in Chromium: sampling, canceling, links, phone screens, and the absence of external requests."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Tests for the decision which tasks of a recipe run, and for the reasons that are reported."""
+"""Tests which tasks of a recipe run, and which reasons are reported."""
 
 import shutil
 from pathlib import Path
@@ -96,7 +96,7 @@ def test_an_interrupted_run_is_resumed(bench: Bench, tmp_path: Path) -> None:
     assert reports["teacher"] == "runs: it was interrupted"
     words = bench.launcher.commands["teacher"]
     assert words[words.index("--resume") + 1] == f"teacher/{finished.parent.name}"
-    assert ran(bench) == {"teacher"}, "its weights are the same"
+    assert ran(bench) == {"teacher"}, "other tasks must not run, because the weights are the same"
 
 
 def test_changed_code_repeats_what_depends_on_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +120,7 @@ def test_from_repeats_a_task_and_its_dependents(bench: Bench) -> None:
     reports = bench.run(choice=Choice(repeated=repeated))
     assert ran(bench) == repeated
     assert reports["teacher"] == "runs: repeated by --from"
-    assert set(bench.run().values()) == {"up to date"}, "the repeated results are kept"
+    assert set(bench.run().values()) == {"up to date"}, "the repeated results must be kept"
 
 
 def test_only_refuses_to_use_outdated_results(bench: Bench) -> None:

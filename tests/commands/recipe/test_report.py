@@ -73,7 +73,7 @@ def test_what_is_missing_is_said(page: Path) -> None:
     text = html.unescape(page.read_text())
     for missing in ("task teacher has not finished", "T2I-CompBench: no task measures it", "main Table 1", "Figure 3"):
         assert missing in text
-    assert "SANA" not in text, "figures of the paper cannot be compared with these"
+    assert "SANA" not in text, "results of the paper that cannot be compared must not be shown"
 
 
 def test_previews_are_thinned_out_evenly() -> None:

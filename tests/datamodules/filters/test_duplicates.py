@@ -1,4 +1,4 @@
-"""Tests the duplicate index against a search that compares all pairs, and tests the hashes of real pictures."""
+"""Tests the duplicate index against a comparison of all pairs, and the image hashes on photographs."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_exact_index_compares_pixels_only() -> None:
 
 
 def test_first_image_stays_the_original() -> None:
-    """Images are compared only with images that were kept, so "c" is kept, although it is similar to "b"."""
+    """Images are only compared with images that were kept, so "c" is kept although it resembles the dropped "b"."""
     index = DuplicateIndex(1)
     assert [index.add(name, ImageHashes(name, look)) for name, look in (("a", 0), ("b", 1), ("c", 3))] == [
         None,

@@ -78,7 +78,7 @@ def write_img2dataset(source: Path, tars: int = 2, samples: int = 3) -> Samples:
 
 
 def write_webdataset(source: Path) -> Samples:
-    """Write tars of two splits, in which the members for images and captions have unusual names."""
+    """Write tars of two splits, in which the members that contain images and captions have unusual names."""
     expected: Samples = {}
     for number, name in enumerate(("things-train-000.tar", "things-train-001.tar", "things-validation-000.tar")):
         members: dict[str, bytes] = {}
@@ -112,7 +112,7 @@ def write_hugging_face_parquet(source: Path) -> Samples:
 
 
 def write_coco(source: Path) -> Samples:
-    """Write COCO as cocodataset.org distributes it: annotations/captions_SPLIT.json and one image folder per split."""
+    """Write COCO in its published layout: annotations/captions_SPLIT.json, and one image folder per split."""
     expected: Samples = {}
     (source / "annotations").mkdir()
     for split, count in (("train2017", 4), ("val2017", 2)):

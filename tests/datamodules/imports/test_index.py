@@ -202,7 +202,7 @@ def test_problems_are_named(source: Path, tmp_path: Path) -> None:
 
 
 def test_sizes_of_rotated_and_converted_images(source: Path, tmp_path: Path) -> None:
-    """Images that a build would convert are converted when they are read."""
+    """Images that a build would convert when it stores them are converted when they are read from the tars."""
     pixels = Image.fromarray(np.arange(24 * 40 * 3, dtype=np.uint32).astype(np.uint8).reshape(24, 40, 3))
     members: dict[str, bytes] = {}
 

@@ -34,7 +34,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def write_tars(source: Path, tars: int = TARS, samples: int = SAMPLES) -> None:
-    """Write tars, one with a broken sample. The last sample of each tar is the same as the first sample of the next."""
+    """Write tars, one with a broken sample. The last sample of each tar equals the first sample of the next tar."""
     for shard in range(tars):
         members: dict[str, bytes] = {}
         for i in range(samples):

@@ -28,7 +28,7 @@ def write(
 
 
 def build(source: Path, **options: object) -> tuple[BuildReport, dict[str, dict[str, Sample]]]:
-    """Build a data set, and return the report and, for each split, the samples by ID."""
+    """Build a data set, and return the report and, for each split, a mapping from IDs to samples."""
     out = source.parent / "out"
     report = build_dataset(source, out, progress=False, **options)  # type: ignore[arg-type]
     assert validate_dataset(out).problems == []
@@ -46,7 +46,7 @@ def captions(source: Path, **options: object) -> dict[str, tuple[str, ...]]:
 
 
 def seen(tmp_path: Path, name: str) -> np.ndarray:
-    """Build a data set of one image, and return its pixels after checking that metrics and references see the same."""
+    """Build a data set of one image, and return its pixels after checking that metrics read the same pixels."""
     folder = tmp_path / "source"
     (folder / name).with_suffix(".txt").write_text("a caption")
     build_dataset(folder, tmp_path / "out", progress=False)

@@ -1,4 +1,4 @@
-"""Tests for data sets of pictograms: their content and the credits."""
+"""Tests for data sets of pictograms: the stored samples, the attribution, and invalid options."""
 
 import io
 from dataclasses import asdict

@@ -20,7 +20,7 @@ BUCKET = "training-data"
 
 @pytest.fixture(autouse=True)
 def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the folder of an empty cache, and let reads from unreachable servers fail after a few seconds."""
+    """Set up an empty cache and a timeout of three seconds for unreachable servers, and return the cache folder."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("POCKETDIT_SHARD_CACHE", str(folder))
     monkeypatch.setenv("POCKETDIT_SHARD_CACHE_LIMIT", "100MB")
@@ -44,7 +44,7 @@ def moto_port() -> Iterator[int]:
 
 @pytest.fixture
 def s3_environment(moto_port: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Put S3 credentials into the environment, and return a function that sets the port of the S3 endpoint."""
+    """Set environment variables with S3 credentials, and return a function that sets the port of the S3 endpoint."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")

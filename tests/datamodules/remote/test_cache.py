@@ -146,7 +146,7 @@ def test_folder_that_is_deleted_during_a_download_is_made_again(tmp_path: Path, 
             shutil.rmtree(cache.folder)
             if not is_written_anew:
                 return
-            cache.folder.mkdir()  # as another process would
+            cache.folder.mkdir()  # another process could create the folder again
         path.write_bytes(_content("a"))
 
     assert _read(cache.hold(("a",), SIZE, download, wait=True)) == _content("a")
@@ -210,7 +210,7 @@ def _kill_later(pid: int) -> None:
 
 
 def _read_often(folder: Path, limit: int, seed: int, failed: Path) -> None:
-    """Read shards in an order that depends on ``seed``, and create the file ``failed`` if a content is wrong."""
+    """Read shards in an order that depends on ``seed``, and create the file ``failed`` if any has the wrong content."""
     cache = ShardCache(folder, limit)
     for i in range(60):
         name = "abcdefg"[(i * (seed + 1) + seed) % 7]

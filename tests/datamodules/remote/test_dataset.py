@@ -347,7 +347,7 @@ def test_ranks_of_a_node_download_each_shard_once_and_continue_after_the_cache_i
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    data = make_dataset(train=47)  # the last shard is smaller
+    data = make_dataset(train=47)  # the last shard has fewer samples
     address = upload(data)
     with StorageProxy(moto_port, latency=0.01) as proxy:
         s3_environment(proxy.port)

@@ -1,6 +1,6 @@
-"""Tests that two DDP processes use each sample once per epoch, despite a faulty S3 server and being killed and resumed.
+"""Tests that two DDP processes use each sample once per epoch, even if the server is faulty and the run is resumed.
 
-The server responds with a delay, drops connections, refuses requests, and truncates responses.
+The S3 server responds with a delay, drops connections, refuses requests, and truncates responses.
 """
 
 import contextlib
@@ -53,7 +53,7 @@ def _wait_for_file(path: Path, process: "subprocess.Popen[str]") -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="gloo over fork")
+@pytest.mark.skipif(sys.platform == "win32", reason="requires fork and gloo")
 def test_two_ranks_on_a_faulty_server_equal_a_local_run_also_when_killed_and_resumed(
     make_dataset: Callable[..., Path],
     upload: Callable[[Path], str],

@@ -109,7 +109,7 @@ def test_original_bytes_are_kept_where_possible(tmp_path: Path) -> None:
 def test_images_are_rotated_composited_on_white_and_converted(tmp_path: Path) -> None:
     source = tmp_path / "source"
     exif = Image.Exif()
-    exif[0x0112] = 6  # the orientation tag: rotate by 90 degrees clockwise for display
+    exif[0x0112] = 6  # orientation 6: viewers rotate the image by 90 degrees clockwise
     upright = np.asarray(Image.open(_save_image(tmp_path / "plain.png", size=(200, 152))))
     _save_image(source / "plain.png", size=(200, 152))
     Image.fromarray(upright).save(source / "rotated.png", exif=exif)

@@ -1,4 +1,4 @@
-"""Tests that images are read as color-managed viewers show them: color space, bit depth, transparency, orientation."""
+"""Tests that pixels equal those that color-managed viewers show, for all color spaces, bit depths and orientations."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""Tests for the index, its cache, and the reader."""
+"""Tests for the index of a data set, its cache, and the shard reader."""
 
 import io
 import os

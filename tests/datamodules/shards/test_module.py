@@ -141,7 +141,7 @@ def test_resumed_trainer_sees_the_batches_of_an_uninterrupted_one(
     assert first.seen[:stop] + second.seen == whole.seen
     assert second.weight.item() == whole.weight.item()
 
-    # The state must not count the batches before the first checkpoint twice, or a second resume would skip batches.
+    # If the state counted the batches before the first checkpoint twice, a second resume would skip batches.
     state = torch.load(tmp_path / "again" / f"step={total}.ckpt", weights_only=True)["ShardDataModule"]
     assert state["batches"] == total
 

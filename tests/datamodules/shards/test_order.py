@@ -1,4 +1,4 @@
-"""Tests for the properties of the data order."""
+"""Tests for the order in which training and validation read the data."""
 
 from itertools import islice, pairwise
 from typing import Any

@@ -1,4 +1,4 @@
-"""Tests for square crops, which replace buckets of several aspect ratios."""
+"""Tests for data sets that are read as square crops instead of in buckets of several aspect ratios."""
 
 import io
 from collections.abc import Callable

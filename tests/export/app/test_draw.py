@@ -1,4 +1,4 @@
-"""Tests that a bundle alone draws the image that its run samples, and is refused if it is damaged or incomplete."""
+"""Tests that a bundle draws the image of its run without the run, and is refused if it is damaged or incomplete."""
 
 import json
 import math
@@ -58,7 +58,7 @@ def refusal(capsys: pytest.CaptureFixture[str], bundle: Path, *more: str) -> str
 
 
 def manifest(change: Callable[[Manifest], Any]) -> Callable[[Path], None]:
-    """Return a function that applies a change to the manifest in the folder of a bundle."""
+    """Return a function that applies ``change`` to the manifest of a bundle, given the bundle's folder."""
 
     def damage(folder: Path) -> None:
         content = json.loads((folder / "manifest.json").read_text())

@@ -1,4 +1,4 @@
-"""Tests that the Swift package computes the same as the Python reference, from the noise to the latents of an image."""
+"""Tests that the Swift package has the same results as the Python reference, from the noise to the final latents."""
 
 import json
 import math
@@ -42,7 +42,7 @@ def check(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def formula(manifest: Mapping[str, Any], package: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the outputs of a stand-in for an exported package. ``pocketdit-check`` uses the same formula."""
+    """Return the outputs of a stand-in for an exported package, with the same formula as ``pocketdit-check``."""
     values = [value.reshape(-1).double() for value in inputs.values()]
     total = sum(float((v * (torch.arange(len(v)) % 7 + 1)).sum()) for v in values) / 1e4
     return {
@@ -52,7 +52,7 @@ def formula(manifest: Mapping[str, Any], package: str, inputs: Mapping[str, Tens
 
 
 def clip_tokenizer() -> PortableText:
-    """Return CLIP's tokenizer with a small vocabulary that contains all bytes, and with a graph that is not used."""
+    """Return CLIP's tokenizer with a small vocabulary that contains all bytes. The graph is a placeholder."""
     from transformers import CLIPTokenizer
 
     symbols = sorted(ByteLevel.alphabet())

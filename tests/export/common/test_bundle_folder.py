@@ -50,7 +50,7 @@ def test_errors_leave_the_old_bundle(tmp_path: Path, error: BaseException) -> No
 
 def test_leftovers_of_killed_processes_are_removed(tmp_path: Path, dead_pid: int) -> None:
     (tmp_path / f".b.{dead_pid}.tmp" / "scratch").mkdir(parents=True)
-    other = tmp_path / f".b.{os.getppid()}.tmp"  # of a process that is still running
+    other = tmp_path / f".b.{os.getppid()}.tmp"  # the process with this ID is still running
     other.mkdir()
     write(tmp_path / "b", "new")
     assert {path.name for path in tmp_path.iterdir()} == {"b", other.name}

@@ -12,7 +12,7 @@ def test_error_and_snr_of_a_small_difference() -> None:
     expected, actual = torch.tensor([1.0, -2.0, 2.0]), torch.tensor([1.0, -2.0, 2.3])
     comparison = compare("y", actual, expected)
     assert comparison.max_error == pytest.approx(0.15)
-    assert comparison.snr == pytest.approx(20.0)  # a ratio of 9 / 0.09, in dB
+    assert comparison.snr == pytest.approx(20.0)  # 9 / 0.09 is 20 dB
 
 
 def test_equal_and_non_finite_outputs() -> None:

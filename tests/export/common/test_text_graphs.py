@@ -22,7 +22,7 @@ KINDS = ("words", "phrases", "word vectors", "clip")
 
 @pytest.fixture(scope="module")
 def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """One text encoder of each kind. Each truncates the first prompt."""
+    """One text encoder of each kind. Each encoder truncates the first prompt."""
     folder = save_clip(tmp_path_factory.mktemp("clip"))
     return {
         "words": WordEncoder(8, 6),

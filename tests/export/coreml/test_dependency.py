@@ -17,7 +17,7 @@ logging.getLogger("datamodules.shards").warning("a sample is damaged")
 
 
 def test_only_coremltools_is_silenced() -> None:
-    """The dozen warnings that coremltools logs on import are hidden. Warnings about data must still be shown."""
+    """Importing coremltools logs a dozen warnings, which are hidden. Other warnings must still be shown."""
     pytest.importorskip("coremltools")
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=100, check=True)
     assert done.stderr == "a sample is damaged\n"

@@ -1,4 +1,4 @@
-"""Tests that an app can set the strength of a LoRA that was exported separately, at every width."""
+"""Tests for exporting a LoRA separately from the network, so that an app can set its strength."""
 
 import json
 import re

@@ -157,7 +157,7 @@ def test_unsupported_operations_are_named(litert: None, tmp_path: Path) -> None:
 
 
 def test_full_disk_leaves_the_old_file(litert: None, tmp_path: Path) -> None:
-    """A limit on file sizes simulates a full disk, because the system also rejects the write."""
+    """A limit on file sizes simulates a full disk, because the system rejects the write in both cases."""
     path = tmp_path / "x.tflite"
     path.write_bytes(b"old")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
