@@ -1,7 +1,7 @@
 """The Python API: train runs, sample images from them, score them, and export them.
 
-The commands call the same functions. Errors are instances of ``UserError``, with the
-message that the command line prints.
+The commands call the same functions. Errors are instances of ``UserError``, whose message
+is the one that the command line prints.
 """
 
 from pocketdit.api.evaluating import evaluate

@@ -1,4 +1,4 @@
-"""Configurations that a program passes: a YAML file or its content, and changes to it."""
+"""Configurations and overrides that a program passes to the Python API."""
 
 import contextlib
 import tempfile
@@ -13,7 +13,7 @@ from pocketdit.config.typed import plain
 from pocketdit.errors import ConfigError
 
 Overrides = Sequence[str | Override] | Mapping[str, Any]
-"""Changes to a configuration: ``key=value`` strings as on the command line, or values by dotted key."""
+"""Changes to a configuration: ``key=value`` strings as on the command line, or a mapping from dotted keys to values."""
 Config = str | Path | Mapping[str, Any]
 """A configuration: the path of a YAML file, or its content as mappings, lists and plain values."""
 
@@ -29,7 +29,7 @@ def as_overrides(overrides: Overrides) -> list[str | Override]:
 
 @contextlib.contextmanager
 def as_file(config: Config) -> Iterator[Path]:
-    """Yield a configuration as a file. A mapping is written to a temporary file."""
+    """Yield the path of a configuration file. A mapping is first written to a temporary file."""
     if not isinstance(config, Mapping):
         yield Path(config)
         return

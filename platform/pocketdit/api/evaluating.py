@@ -10,7 +10,7 @@ from pocketdit.config.load import Loaded
 from pocketdit.config.load import load as load_config
 from pocketdit.config.override import Override
 
-# Settings of an evaluation that only have an effect if its components refer to them by interpolation.
+# Evaluation settings that have no effect unless a component refers to them by interpolation, as in ${width}.
 INTERPOLATED = ("run", "width", "steps", "guidance", "sampler", "seed", "data", "device")
 
 if TYPE_CHECKING:
@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 
 
 def evaluate(evaluation: Config, overrides: Overrides = ()) -> "Report | None":
-    """Sample images for the prompts of an evaluation once, and score them with its metrics.
+    """Sample the images of an evaluation once, and compute all of its metrics on them.
 
     Args:
         evaluation: YAML file of the evaluation, or its content.
         overrides: Changes to the configuration, such as ``{"run": "elastic_pretrain", "width": 0.5}``.
 
     Returns:
-        The scores, and how they were measured. None in processes other than the first, which only sample images.
+        The scores, and how they were measured. If several processes share the work, only the first one returns them,
+        and the others return None.
 
     Raises:
         ConfigError: The configuration is invalid, or files of a judge are missing.
@@ -53,11 +54,11 @@ def load_evaluation(file: Path, overrides: Sequence[str | Override]) -> "Loaded[
 
 
 def evaluate_loaded(loaded: "Loaded[Evaluation]", tags: Mapping[str, str] | None = None) -> Path | None:
-    """Run an evaluation and return the folder of its report, or None in processes other than the first.
+    """Run an evaluation and return the folder of its report, or None in all processes except the first.
 
     Args:
-        loaded: The configuration.
-        tags: Tags of the evaluation in MLflow.
+        loaded: The configuration of the evaluation.
+        tags: MLflow tags of the evaluation.
     """
     from evaluation.assets import check_files
     from evaluation.evaluate import evaluate as run_evaluation

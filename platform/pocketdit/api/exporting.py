@@ -26,7 +26,7 @@ def export(settings: Config, overrides: Overrides = ()) -> Path:
 
     Raises:
         ConfigError: The configuration is invalid, or the package for this format is not installed.
-        UserError: The exported network deviates from PyTorch's or exceeds its budget.
+        UserError: The outputs of the exported network deviate too much from PyTorch's, or its graph exceeds the budget.
     """
     with as_file(settings) as file:
         exported = export_loaded(load_export(file, as_overrides(overrides)))
@@ -69,7 +69,7 @@ def require_package_of(kind: "type[Export]") -> None:
 
 
 def export_loaded(loaded: "Loaded[Export]") -> "Path | ExportedModel":
-    """Export as the settings specify, and return the folder of the packages, or the LiteRT model."""
+    """Export a run as the settings specify, and return the folder of the packages or, for LiteRT, the model."""
     from pocketdit.export.coreai.settings import CoreAIExport
     from pocketdit.export.coreml.settings import CoreMLExport
     from pocketdit.export.litert.settings import LiteRTExport

@@ -1,4 +1,4 @@
-"""A run, from which images are sampled."""
+"""A run from which images can be sampled."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -41,7 +41,7 @@ class Sample(NamedTuple):
 
 
 class Run:
-    """A run. Its weights are loaded when the first image is sampled.
+    """A run from which images can be sampled. Its weights are loaded when the first image is sampled.
 
     Args:
         folder: The run's folder.
@@ -76,7 +76,7 @@ class Run:
 
     @property
     def notice(self) -> str:
-        """Attribution that the license of the training data requires, or ""."""
+        """The attribution that the license of the training data requires, or "" if it requires none."""
         return read_notice(self.folder)
 
     @cached_property
@@ -149,7 +149,7 @@ class Run:
             guidance: Scale of classifier-free guidance; 1 disables it.
             size: Image height and width in pixels.
             output: "pil" returns a list of samples, ordered by width, then by seed, then by prompt. "tensor" returns
-                the images as uint8, (widths, seeds, prompts, 3, H, W).
+                the images as a uint8 tensor, (widths, seeds, prompts, 3, H, W).
 
         Raises:
             ConfigError: A setting is invalid, the run does not have a width, or there is not enough memory.
@@ -185,7 +185,7 @@ class Run:
         prompts: str | Sequence[str] | None,
         **options: Any,
     ) -> tuple[Sampling, list[float], list[int]]:
-        """Return the settings, the widths and the seeds to sample, checked before the weights are loaded."""
+        """Check the arguments of ``sample``, and return the sampling settings, the widths and the seeds."""
         from pocketdit.running.model import sampling_device
         from pocketdit.running.sampling_memory import require_sampling_memory
         from pocketdit.running.sampling_options import require_seeds, select_widths, with_sampling
@@ -204,11 +204,11 @@ class Run:
         return experiment.sampling, chosen, asked_seeds
 
     def evaluate(self, evaluation: Config, overrides: Overrides = ()) -> "Report | None":
-        """Score this run. See ``evaluate``."""
+        """Score this run. See ``pocketdit.evaluate``."""
         return evaluate(evaluation, [*as_overrides(overrides), change("run", str(self.folder.path))])
 
     def export(self, settings: Config, overrides: Overrides = ()) -> Path:
-        """Export this run. See ``export``."""
+        """Export this run. See ``pocketdit.export``."""
         return export(settings, [*as_overrides(overrides), change("run", str(self.folder.path))])
 
 
@@ -220,7 +220,7 @@ def load(
     lora_scale: float = 1.0,
     device: str | None = None,
 ) -> Run:
-    """Find a run, from which images can be sampled.
+    """Find a run from which images can be sampled.
 
     Args:
         run: Path of a run, EXPERIMENT/RUN, or EXPERIMENT for its latest run.

@@ -19,7 +19,7 @@ def train(
     allow_changes: bool = False,
     tags: Mapping[str, str] | None = None,
 ) -> Run:
-    """Train as an experiment specifies, and return the run.
+    """Execute the stage that an experiment configures, and return the run.
 
     Args:
         experiment: YAML file of the experiment, or its content.
@@ -31,12 +31,12 @@ def train(
         tags: Tags of the run in MLflow.
 
     Raises:
-        ConfigError: The configuration is invalid, or the run to resume has another configuration.
+        ConfigError: The configuration is invalid, or differs from that of the run to resume.
         RunError: Training cannot continue.
     """
     from pocketdit.running.requirements import quiet_warnings, require_folder, require_parents
 
-    resumed = ("" if resume else None) if isinstance(resume, bool) else resume  # as on the command line
+    resumed = ("" if resume else None) if isinstance(resume, bool) else resume  # "" means the latest run
     with as_file(experiment) as file:
         kind, changes = kind_of(file), as_overrides(overrides)
         # First report errors that can be detected without importing any class.

@@ -5,12 +5,12 @@ from pathlib import Path
 
 
 def add_consolidate(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subcommand to the command line."""
+    """Add the ``consolidate`` subcommand to the parser."""
     consolidate = subparsers.add_parser(
         "consolidate",
         help="turn the sharded checkpoint of a run into a single file",
-        description="Turn the sharded checkpoint of a run, which FSDP2 writes, into a single file. The run can "
-        "resume from it with any strategy and number of processes. This machine's memory must hold the whole state.",
+        description="Turn the sharded checkpoint that FSDP2 writes for a run into a single file. The run can resume "
+        "from this file with any strategy and number of processes. The whole state must fit into the machine's memory.",
     )
     consolidate.add_argument("run", help="path of a run, EXPERIMENT/RUN, or EXPERIMENT for its latest run")
     consolidate.add_argument(

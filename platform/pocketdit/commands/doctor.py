@@ -15,9 +15,10 @@ from pocketdit.errors import ConfigError, RunError
 from pocketdit.memory import available_memory
 
 GIB = 2**30
-# The default pre-training run fails with less space than this. Larger runs may fail with less than four times as much.
+# Free space in bytes. With less than this, the default pre-training run fails. With less than four times as much,
+# larger runs may fail.
 NEEDED_DISK, NEEDED_MEMORY = GIB // 2, GIB
-# Commands that require each extra.
+# What each extra is needed for.
 EXTRAS = {
     "export": "export, verify (Core ML)",
     "coreai": "export, verify (Core AI)",
@@ -31,10 +32,10 @@ class Finding:
     """The result of one check.
 
     Attributes:
-        subject: Name of the check.
-        detail: Result of the check.
-        level: "fail" if a command would fail, and "note" if a command would be slow or is not installed.
-        remedy: Advice on how to solve the problem.
+        subject: What was checked, such as "free disk".
+        detail: The result of the check.
+        level: "fail" if a command would fail, and "note" if some commands may be slow, fail, or lack a package.
+        remedy: Advice on how to solve the problem, or "" if there is no problem.
     """
 
     subject: str
@@ -58,7 +59,7 @@ def call_doctor(args: argparse.Namespace) -> None:
     """Run all checks and print their results.
 
     Raises:
-        RunError: A check failed.
+        RunError: At least one check failed.
     """
     from tabulate import tabulate
 
@@ -84,7 +85,7 @@ def call_doctor(args: argparse.Namespace) -> None:
 
 
 def check_packages() -> Iterator[Finding]:
-    """Compare the installed packages with the versions that PocketDiT was tested with."""
+    """Compare the versions of the installed packages with those that PocketDiT was tested with."""
     yield Finding("PocketDiT", f"{version('pocketdit')}, Python {sys.version.split()[0]} in {sys.prefix}")
     wrong = wrong_requirements("")
     if wrong:
@@ -97,7 +98,7 @@ def check_packages() -> Iterator[Finding]:
 def wrong_requirements(extra: str) -> list[str]:
     """Return the requirements of an extra that are missing or have an untested version.
 
-    If ``extra`` is empty, these are the requirements of PocketDiT without extras.
+    If ``extra`` is "", check the requirements of PocketDiT without extras.
     """
     from packaging.requirements import Requirement
 
@@ -134,7 +135,7 @@ def check_extras() -> Iterator[Finding]:
 
 
 def check_devices() -> Iterator[Finding]:
-    """Report the CPU and the GPUs, and whether they are fast in the default precision."""
+    """Report each GPU, whether the CPU is fast in the default precision, and any GPU that torch cannot use."""
     import torch
 
     from pocketdit.training.precision import has_bf16_units
@@ -142,7 +143,7 @@ def check_devices() -> Iterator[Finding]:
     if has_bf16_units("cpu"):
         yield Finding("CPU", f"{torch.get_num_threads()} threads, bf16 units")
     else:
-        yield Finding("CPU", f"{torch.get_num_threads()} threads, no bf16 units, so training takes twice as long")
+        yield Finding("CPU", f"{torch.get_num_threads()} threads, no bf16 units, so training takes about twice as long")
     for index in range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(index)
         yield Finding(f"GPU {index}", f"{card.name}, {card.total_memory / GIB:.0f} GiB")
@@ -151,7 +152,7 @@ def check_devices() -> Iterator[Finding]:
             "GPU",
             f"torch {torch.__version__} cannot use the NVIDIA GPU of this machine",
             "fail",
-            "install the CUDA build of torch: https://pytorch.org/get-started",
+            "install a CUDA build of torch: https://pytorch.org/get-started",
         )
 
 
@@ -173,7 +174,7 @@ def check_space(folder: Path) -> Iterator[Finding]:
 
 
 def space_finding(subject: str, free: int, needed: int, remedy: str) -> Finding:
-    """Compare the number of free bytes with the number that is needed."""
+    """Compare the free space with the space that is needed, both in bytes."""
     detail = f"{free / GIB:.1f} GiB"
     if free >= 4 * needed:
         return Finding(subject, detail)
@@ -181,7 +182,7 @@ def space_finding(subject: str, free: int, needed: int, remedy: str) -> Finding:
 
 
 def check_commands() -> Iterator[Finding]:
-    """Report whether ``lightning`` runs PocketDiT. The package lightning installs a command of the same name."""
+    """Report whether ``lightning`` runs PocketDiT. The lightning package also installs a command of this name."""
     paths = {entry.name: entry.value for entry in distribution("pocketdit").entry_points}
     script = Path(sys.executable).with_name("lightning")
     if script.is_file() and paths["lightning"].partition(":")[0] not in script.read_text(errors="replace"):

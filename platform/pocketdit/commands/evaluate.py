@@ -1,4 +1,4 @@
-"""``lightning evaluate``. Modules that are slow to import are imported inside functions."""
+"""Implements ``lightning evaluate``. Modules that are slow to import are imported inside functions."""
 
 import argparse
 from pathlib import Path
@@ -15,21 +15,23 @@ def add_evaluate(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
         description="Sample images for the prompts of a benchmark once, and score them with any set of metrics.",
     )
     evaluate.add_argument("file", type=Path, nargs="?", help="YAML file in experiments/eval/")
-    evaluate.add_argument("overrides", nargs="*", metavar="key=value", help="for example run=RUN width=0.5 steps=28")
+    evaluate.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings, such as run=RUN width=0.5 steps=28"
+    )
     evaluate.add_argument("--print-config", action="store_true", help="print the resolved configuration, then exit")
     evaluate.add_argument(
-        "--table", action="store_true", help="print the tables of the paper with all results in --out, then exit"
+        "--table", action="store_true", help="print the paper's tables with all results in --out, then exit"
     )
     evaluate.add_argument("--out", type=Path, help="with --table: folder of the results (default: evaluations)")
     evaluate.add_argument("--golden", type=Path, nargs="+", metavar="FILE",
-                          help="compare the scoring functions with expected values, then exit")  # fmt: skip
+                          help="compare the scoring functions with the expected values in FILE, then exit")  # fmt: skip
     evaluate.add_argument("--compare", type=Path, nargs=2, metavar="RESULTS",
                           help="compare two results for the same prompts, prompt by prompt, then exit")  # fmt: skip
     evaluate.add_argument("--fetch", action="store_true", help="download the files that the components need, then exit")
     evaluate.add_argument("--from", dest="source", type=Path, metavar="FOLDER",
                           help="with --fetch: copy files from this folder instead of downloading them")  # fmt: skip
     evaluate.add_argument("--tag", action="append", default=[], metavar="KEY=VALUE",
-                          help="tag of the evaluation in MLflow; can be repeated")  # fmt: skip
+                          help="tag the evaluation in MLflow; can be repeated")  # fmt: skip
     evaluate.set_defaults(call=call_evaluate)
 
 
@@ -48,7 +50,7 @@ def call_evaluate(args: argparse.Namespace) -> None:
 
 
 def inspect_results(args: argparse.Namespace) -> None:
-    """Print a comparison with golden values, a comparison of two results, or the tables of the paper."""
+    """Print a comparison with golden values, a comparison of two results, or the paper's tables."""
     if args.file is not None or args.overrides:
         extra = args.file or args.overrides[0]
         raise ConfigError(f"{extra} cannot be combined with --golden, --compare or --table; remove it")
@@ -71,7 +73,7 @@ def inspect_results(args: argparse.Namespace) -> None:
 
 
 def run_evaluation(args: argparse.Namespace) -> None:
-    """Print the configuration, fetch files, or run the evaluation."""
+    """Print the configuration, fetch the files that the evaluation needs, or run the evaluation."""
     from pocketdit.api.evaluating import evaluate_loaded, load_evaluation
 
     loaded = load_evaluation(args.file, args.overrides)
@@ -86,4 +88,4 @@ def run_evaluation(args: argparse.Namespace) -> None:
     folder = evaluate_loaded(loaded, parse_tags(args.tag))
     if folder is not None:
         print(f"\nreport   {folder / 'report.html'}")
-        print("next     lightning evaluate --table     (the tables of the paper with these results)")
+        print("next     lightning evaluate --table     (the paper's tables with these results)")

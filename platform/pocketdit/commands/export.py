@@ -1,4 +1,4 @@
-"""``lightning export``. Modules that are slow to import are imported inside functions."""
+"""Implements ``lightning export``. Modules that are slow to import are imported inside functions."""
 
 import argparse
 from pathlib import Path
@@ -13,14 +13,14 @@ def add_export(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     export.add_argument("file", type=Path, help="YAML file in experiments/export/")
     export.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="for example run=RUN width=0.5 size=1024x1024"
+        "overrides", nargs="*", metavar="key=value", help="settings, such as run=RUN width=0.5 size=1024x1024"
     )
     export.add_argument("--print-config", action="store_true", help="print the resolved configuration, then exit")
     export.set_defaults(call=call_export)
 
 
 def call_export(args: argparse.Namespace) -> None:
-    """Load the settings, and export to the target that they specify."""
+    """Export a sub-network as the settings specify, and print the command to run next."""
     from pocketdit.api.exporting import export_loaded, load_export
     from pocketdit.export.litert.settings import LiteRTExport
 
@@ -48,7 +48,7 @@ def call_export(args: argparse.Namespace) -> None:
 
 
 def sample_line(bundle: Path) -> str:
-    """Return the command that draws an image with a bundle."""
+    """Return the command that samples an image with a bundle."""
     from pocketdit.config.shell import command_line, operand
 
     return f'{command_line("sample", operand(bundle))} "a red circle left of a blue square"'

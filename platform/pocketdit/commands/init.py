@@ -10,7 +10,7 @@ SETTINGS = """\
 [trust]
 # Modules whose classes YAML files may name, for example ["my_project"]. Their code runs with your permissions.
 modules = []
-# Tracking servers to which `lightning sync` and `--resume` may send the runs of other people.
+# Tracking servers to which `lightning sync` and `--resume` may send runs of other people.
 trackers = []
 """
 IGNORED = "/runs/\n/data/\n/evaluations/\n/exports/\n__pycache__/\n"
@@ -48,7 +48,7 @@ def call_init(args: argparse.Namespace) -> None:
 
 
 def shipped_files() -> dict[str, str]:
-    """Return the contents of the files of experiments and sweeps, by their path in a project.
+    """Return the contents of the experiment and sweep files, keyed by their paths in a project.
 
     In a wheel, the experiments are part of the package. In a checkout, they are in the root of the repository.
     """

@@ -1,4 +1,4 @@
-"""``lightning latency``. Modules that are slow to import are imported inside functions."""
+"""Implements ``lightning latency``. Modules that are slow to import are imported inside functions."""
 
 import argparse
 from pathlib import Path
@@ -8,7 +8,7 @@ def add_latency(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]
     """Add the ``latency`` subcommand to the parser."""
     latency = subparsers.add_parser(
         "latency",
-        help="predict the latency of a Core ML or Core AI bundle on a device, or measure it (Core ML)",
+        help="predict the latency of a Core ML or Core AI bundle on a device, or measure that of a Core ML bundle",
         description="Predict the latency of a bundle from its census, or measure a Core ML bundle on a Mac or "
         "a connected iPhone.",
     )
@@ -22,7 +22,7 @@ def add_latency(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def call_latency(args: argparse.Namespace) -> None:
-    """Predict or measure the latency of a bundle, and print tables of its records."""
+    """Predict or measure the latency of a bundle, and print tables of the bundle's latency records."""
     from pocketdit.config.arguments import parse_settings
     from pocketdit.latency.settings import Latency
 

@@ -114,15 +114,15 @@ def run_lightning(arguments: Sequence[str]) -> int:
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse a command. Overrides and prompts can appear anywhere, including after options.
 
-    argparse only accepts them in one place, so the remaining ones are assigned here. Words after ``--`` may begin with
-    a hyphen.
+    argparse only accepts them in one place, so the ones that it leaves over are assigned here. Words after ``--`` may
+    begin with a hyphen.
     """
     top = parser()
     args, rest = top.parse_known_args(arguments)
     end = rest.index("--") if "--" in rest else len(rest)
     rest, operands = rest[:end], rest[end + 1 :]
     if hasattr(args, "overrides"):
-        if is_override(getattr(args, "resume", None) or ""):  # the word follows --resume without a name
+        if is_override(getattr(args, "resume", None) or ""):  # an override that follows --resume is not its value
             rest, args.resume = [args.resume, *rest], ""
         rest += operands
         words = [*args.overrides, *rest]
@@ -158,7 +158,7 @@ def use_working_directory() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command.
+    """Run a command of PocketDiT or of Lightning.
 
     Returns:
         Exit status: 0 for success, 1 for a failure, and 2 for a usage or configuration error.
@@ -201,7 +201,7 @@ def with_reported_errors(command: Callable[[Sequence[str]], int], arguments: Seq
     except OutputClosedError:
         raise
     except Exception:
-        traceback.print_exc()  # unlike in the interpreter's own traceback, secrets are masked
+        traceback.print_exc()  # here, secrets are masked; in the interpreter's traceback, they would not be
         return 1
 
 

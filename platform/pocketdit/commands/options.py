@@ -6,10 +6,10 @@ from pocketdit.errors import ConfigError
 
 
 def parse_tags(tags: Sequence[str]) -> dict[str, str]:
-    """Return the values of ``--tag KEY=VALUE`` by key.
+    """Parse ``--tag KEY=VALUE`` options into a dictionary.
 
     Raises:
-        ConfigError: An option does not have this form.
+        ConfigError: A value does not have the form KEY=VALUE.
     """
     for tag in tags:
         if not tag.partition("=")[0] or "=" not in tag:

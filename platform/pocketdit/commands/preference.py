@@ -1,4 +1,4 @@
-"""``lightning preference``. Modules that are slow to import are imported inside functions."""
+"""Implements ``lightning preference``. Modules that are slow to import are imported inside functions."""
 
 import argparse
 from pathlib import Path
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from evaluation.preference.settings import Preference
     from pocketdit.config.load import Loaded
 
-# Settings that only have an effect if the study's components refer to them by interpolation.
+# Settings that have no effect unless a component of the study refers to them by interpolation, as in ${run}.
 _INTERPOLATED = ("run", "data")
 
 
@@ -23,8 +23,8 @@ def add_preference(subparsers: "argparse._SubParsersAction[argparse.ArgumentPars
         verbs,
         "create",
         "generate the images of a preference study",
-        "Generate the images of all subjects once, and prepare the database. An interrupted command resumes when it is "
-        "run again. To invite more raters, run it again with a higher number, as in raters=20.",
+        "Generate the images of all subjects once, and prepare the database. If the command is interrupted, run it "
+        "again to continue. To invite more raters, run it again with a higher number, as in raters=20.",
     )
     create.add_argument("--print-config", action="store_true", help="print the resolved configuration, then exit")
     create.set_defaults(call=call_create)
@@ -32,22 +32,22 @@ def add_preference(subparsers: "argparse._SubParsersAction[argparse.ArgumentPars
         verbs,
         "serve",
         "serve the pages on which raters compare images",
-        "Serve the pages on which raters compare images. On this machine, anyone can take part. On other interfaces, "
-        "each rater needs a link from the file raters.csv.",
+        "Serve the pages on which raters compare images. With the default host, anyone on this machine can take part. "
+        "With any other host, or with --url, each rater needs a link from the file raters.csv.",
     )
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     serve.add_argument("--port", type=int, default=8765, help="preferred port (default: %(default)s)")
     serve.add_argument(
         "--url",
         default="",
-        help="address of a proxy through which raters reach the server, for example https://study.example.org",
+        help="URL of a proxy through which raters reach the server, for example https://study.example.org",
     )
     serve.set_defaults(call=call_serve)
     report = _add_verb(
         verbs,
         "report",
         "report what raters prefer",
-        "Write a page, tables and a figure with win rates, Bradley-Terry scores and the agreement of raters, and log "
+        "Write a page, tables and a figure with win rates, Bradley-Terry scores and the raters' agreement, and log "
         "them to MLflow. The study can still be running.",
     )
     report.set_defaults(call=call_report)
@@ -58,7 +58,7 @@ def _add_verb(
 ) -> argparse.ArgumentParser:
     verb = verbs.add_parser(name, help=summary, description=description)
     verb.add_argument("file", type=Path, help="YAML file in experiments/eval/studies/")
-    verb.add_argument("overrides", nargs="*", metavar="key=value", help="for example run=RUN pairs_per_rater=40")
+    verb.add_argument("overrides", nargs="*", metavar="key=value", help="settings, such as run=RUN pairs_per_rater=40")
     return verb
 
 

@@ -1,4 +1,4 @@
-"""``lightning publish``. Modules that are slow to import are imported inside functions."""
+"""Implements ``lightning publish``. Modules that are slow to import are imported inside functions."""
 
 import argparse
 import tempfile
@@ -17,8 +17,8 @@ def add_publish(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]
     publish = subparsers.add_parser(
         "publish",
         help="write a run as a diffusers pipeline, to a folder or to the Hugging Face Hub",
-        description="Write the network and the encoders of a run as a folder that diffusers loads as a pipeline, or "
-        "upload this folder to the Hugging Face Hub. The environment variable HF_TOKEN provides the token.",
+        description="Write the network and the encoders of a run to a folder that diffusers can load as a pipeline, or "
+        "upload such a folder to the Hugging Face Hub with the token in the environment variable HF_TOKEN.",
     )
     publish.add_argument("run", help="path of a run, EXPERIMENT/RUN, or EXPERIMENT for its latest run")
     target = publish.add_mutually_exclusive_group(required=True)
@@ -29,32 +29,33 @@ def add_publish(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]
     publish.add_argument(
         "--copy-encoders",
         action="store_true",
-        help="copy encoders from the Hub instead of referring to them; encoders in local folders are always copied",
+        help="include copies of encoders that are on the Hub instead of references; encoders in local folders are "
+        "always copied",
     )
     publish.add_argument(
-        "--license", metavar="ID", help="license of the weights for the model card, such as apache-2.0"
+        "--license", metavar="ID", help="license of the weights, for the model card, such as apache-2.0"
     )
     publish.add_argument(
         "--data",
         metavar="TEXT",
-        help="description of the training data for the model card, such as 'photographs of cats'",
+        help="description of the training data, for the model card, such as 'photographs of cats'",
     )
     publish.add_argument("--public", action="store_true", help="make a new repository public (default: private)")
     publish.add_argument("--replace", action="store_true", help="replace the files of a repository that is not empty")
-    publish.add_argument("--dry-run", action="store_true", help="list the files and their sizes, and keep nothing")
+    publish.add_argument("--dry-run", action="store_true", help="list the files and their sizes without keeping them")
     publish.add_argument(
         "--evaluations",
         type=Path,
         default=Path("evaluations"),
         metavar="DIR",
-        help="folder of the evaluations that the model card reports (default: %(default)s)",
+        help="folder of evaluations whose scores the model card reports (default: %(default)s)",
     )
     publish.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: %(default)s)")
     publish.set_defaults(call=call_publish)
 
 
 def call_publish(args: argparse.Namespace) -> None:
-    """Check the options, then write or upload the folder."""
+    """Check the options, then write the run as a pipeline to a folder or to the Hub."""
     from pocketdit.hub.connection import require_name
     from pocketdit.hub.upload import require_token
 
@@ -103,7 +104,7 @@ def call_publish(args: argparse.Namespace) -> None:
 
 
 def _write(publication: "Publication", args: argparse.Namespace, target: Path) -> None:
-    """Write the folder, and list its files."""
+    """Write the pipeline to a folder, and list the files."""
     from pocketdit.artifacts.notice import join_notices, read_notice
     from pocketdit.counts import counted
     from pocketdit.hub.card import CardFacts, model_card, parameter_counts
@@ -136,7 +137,7 @@ def _write(publication: "Publication", args: argparse.Namespace, target: Path) -
 
 
 def recorded_scores(publication: "Publication", evaluations: Path) -> "list[Score]":
-    """Return the scores of exactly these weights among the recorded evaluations. A newer one replaces an older one."""
+    """Return the recorded scores of exactly the published weights. Newer scores replace older ones."""
     from evaluation.report.results import interval, load_all
     from pocketdit.files import sha256_of
     from pocketdit.hub.card import Score

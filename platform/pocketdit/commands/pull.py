@@ -1,4 +1,4 @@
-"""``lightning pull``. Modules that are slow to import are imported inside functions."""
+"""Implements ``lightning pull``. Modules that are slow to import are imported inside functions."""
 
 import argparse
 from pathlib import Path
@@ -9,8 +9,8 @@ def add_pull(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     pull = subparsers.add_parser(
         "pull",
         help="download a run that was published on the Hugging Face Hub",
-        description="Download a run that `lightning publish` has uploaded to the Hugging Face Hub. Its name on this "
-        "machine is also USER/NAME. Private repositories need a token in the environment variable HF_TOKEN.",
+        description="Download a run that `lightning publish` has uploaded to the Hugging Face Hub. On this machine, "
+        "the run is also called USER/NAME. Private repositories require a token in the environment variable HF_TOKEN.",
     )
     pull.add_argument("repository", metavar="USER/NAME", help="repository on the Hub")
     pull.add_argument("--revision", metavar="REV", help="branch, tag or commit (default: the newest commit)")

@@ -1,4 +1,4 @@
-"""``lightning recommend``. Modules that are slow to import are imported inside functions."""
+"""Implements ``lightning recommend``. Modules that are slow to import are imported inside functions."""
 
 import argparse
 from pathlib import Path
@@ -12,9 +12,9 @@ def add_recommend(subparsers: "argparse._SubParsersAction[argparse.ArgumentParse
     """Add the ``recommend`` subcommand to the parser."""
     recommend = subparsers.add_parser(
         "recommend",
-        help="recommend a width, sampling steps, bits and a format within limits on latency and memory",
+        help="recommend a width, sampling steps, bits per weight and a format within limits on latency and memory",
         description="Recommend the width, the number of sampling steps, the bits per weight and the format with the "
-        "best recorded quality within the limits. The table says why the other candidates were not chosen.",
+        "best recorded quality within the limits. A table shows why the other candidates were not chosen.",
     )
     recommend.add_argument(
         "overrides", nargs="*", metavar="key=value",

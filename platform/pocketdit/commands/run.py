@@ -1,4 +1,4 @@
-"""``lightning run``, which runs a training experiment or estimates its cost."""
+"""``lightning run``, which runs a training experiment or a recipe, or estimates an experiment's cost."""
 
 import argparse
 from pathlib import Path
@@ -15,7 +15,7 @@ def add_run(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         description="Run the training experiment or the recipe that a YAML file describes.",
     )
     run.add_argument("file", type=Path, help="YAML file in experiments/")
-    run.add_argument("overrides", nargs="*", metavar="key=value", help="for example training.max_steps=200")
+    run.add_argument("overrides", nargs="*", metavar="key=value", help="settings, such as training.max_steps=200")
     run.add_argument("--plan", action="store_true", help="estimate parameters, memory, FLOPs and time, then exit")
     run.add_argument("--print-config", action="store_true", help="print the resolved configuration, then exit")
     run.add_argument(
@@ -32,7 +32,7 @@ def add_run(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         help="with --resume: accept settings that have changed since the run started",
     )
     run.add_argument(
-        "--tag", action="append", default=[], metavar="KEY=VALUE", help="tag of the run in MLflow; can be repeated"
+        "--tag", action="append", default=[], metavar="KEY=VALUE", help="tag the run in MLflow; can be repeated"
     )
     add_recipe_options(run)
     run.set_defaults(call=call_run)

@@ -1,4 +1,4 @@
-"""``lightning sweep``. Modules that are slow to import are imported inside functions."""
+"""Implements ``lightning sweep``. Modules that are slow to import are imported inside functions."""
 
 import argparse
 import signal
@@ -23,7 +23,7 @@ def add_sweep(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "To resume an interrupted study, run the same command again.",
     )
     sweep.add_argument("file", type=Path, help="YAML file in sweeps/")
-    sweep.add_argument("overrides", nargs="*", metavar="key=value", help="for example budget.trials=24")
+    sweep.add_argument("overrides", nargs="*", metavar="key=value", help="settings, such as budget.trials=24")
     sweep.add_argument(
         "--workers", type=int, metavar="N", help="number of concurrent trials (default: the value in the file)"
     )
@@ -33,7 +33,7 @@ def add_sweep(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]")
     sweep.add_argument("--check", action="store_true", help="check the file, then exit")
     sweep.add_argument("--dashboard", action="store_true", help="serve the Optuna dashboard of the study on localhost")
     sweep.add_argument("--winner", nargs="?", const=BEST, type=int, metavar="TRIAL",
-                       help="write the best trial, or TRIAL, as an experiment, then exit")  # fmt: skip
+                       help="write the best trial (or TRIAL) as an experiment YAML, then exit")  # fmt: skip
     sweep.add_argument(
         "--to",
         type=Path,
@@ -77,7 +77,7 @@ def call_sweep(args: argparse.Namespace) -> None:
         print(f"{args.file}: no problems found")
         return
     quiet_warnings()
-    # On SIGTERM, workers requeue their trials as after Ctrl-C.
+    # On SIGTERM, as on Ctrl-C, workers put their trials back in the queue.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     from sweeps.engine.study import run
     from sweeps.plots.report import write_plots
@@ -86,7 +86,7 @@ def call_sweep(args: argparse.Namespace) -> None:
 
 
 def inspect_study(args: argparse.Namespace, sweep: "Sweep") -> None:
-    """Serve the dashboard, plot the study, or write its winner. The study must have been started."""
+    """Serve the dashboard of a study, plot it, or write its winner. The study must have been started before."""
     from sweeps.checks import require_same_study
     from sweeps.engine.trial_queue import is_complete
     from sweeps.plots.read import open_study

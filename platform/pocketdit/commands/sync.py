@@ -1,4 +1,4 @@
-"""``lightning sync``, which sends missed events of a run to MLflow."""
+"""``lightning sync``, which sends the events of a run that MLflow has missed."""
 
 import argparse
 from pathlib import Path
@@ -8,7 +8,7 @@ def add_sync(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Add the ``sync`` subcommand to the parser."""
     sync = subparsers.add_parser(
         "sync",
-        help="send missed events of a run to MLflow",
+        help="send the events of a run that MLflow has missed",
         description="Send the events of a run that MLflow missed while it was unreachable.",
     )
     sync.add_argument("run", help="path of a run, EXPERIMENT/RUN, or EXPERIMENT for its latest run")
@@ -18,7 +18,7 @@ def add_sync(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def call_sync(args: argparse.Namespace) -> None:
-    """Send the unsent events of a run."""
+    """Send the unsent events of a run to MLflow."""
     from pocketdit.artifacts.run_folder import find
     from pocketdit.config.secrets import resolve
     from pocketdit.counts import counted

@@ -1,7 +1,7 @@
-"""Clean the output of commands: escape control characters and mask secrets.
+"""Cleans the output of commands: escapes control characters and masks secrets.
 
-Captions, run names and file names in archives may come from other people. Escape sequences in them could modify the
-terminal or hide text.
+Captions, run names and file names in archives may come from other people. Control characters in them could manipulate
+the terminal or hide text.
 """
 
 import os
@@ -20,7 +20,7 @@ _CONTROLS = {
 }  # the control characters: C0, delete, and C1
 # Characters that change the direction of text and can make one name look like another.
 _DIRECTIONS = {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
-# Surrogates, which cannot be encoded. Python uses them for bytes in file names that are not UTF-8, for example.
+# Surrogates, which cannot be encoded. For example, Python represents bytes of file names that are not UTF-8 by them.
 _SURROGATES = {code: f"\\u{code:04x}" for code in range(0xD800, 0xE000)}
 _TABLE = _CONTROLS | _DIRECTIONS | _SURROGATES
 
@@ -37,7 +37,7 @@ class OutputClosedError(Exception):
 class _CleanStream:
     """A wrapper around a text stream that writes printable text without secrets.
 
-    Characters that the encoding of the stream lacks are replaced with their escape sequences.
+    Characters that the stream's encoding cannot represent are replaced with their escape sequences.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -70,7 +70,7 @@ class _CleanStream:
 def clean_output() -> Iterator[None]:
     """Clean the output within the context. If the output is closed, the context is exited early without an error.
 
-    Output is discarded if the command was started with a closed stream (``>&-``), which Python represents as None.
+    If the command was started with a closed stream (``>&-``), which Python represents as None, its output is discarded.
     """
     streams = sys.stdout, sys.stderr
     with Path(os.devnull).open("w", encoding="utf-8") as nothing:

@@ -12,7 +12,7 @@ def add_ui(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     )
     ui.add_argument("--uri", default="sqlite:///runs/mlflow.db", help="MLflow tracking URI (default: %(default)s)")
     ui.add_argument("--port", type=int, default=5000, help="preferred port (default: %(default)s)")
-    ui.add_argument("--no-browser", action="store_true", help="print the address without opening it")
+    ui.add_argument("--no-browser", action="store_true", help="print the address without opening a browser")
     ui.set_defaults(call=call_ui)
 
 

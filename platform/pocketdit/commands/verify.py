@@ -1,4 +1,4 @@
-"""``lightning verify``. Modules that are slow to import are imported inside functions."""
+"""Implements ``lightning verify``. Modules that are slow to import are imported inside functions."""
 
 import argparse
 from pathlib import Path
@@ -9,15 +9,15 @@ def add_verify(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     verify = subparsers.add_parser(
         "verify",
         help="compare a bundle of packages with the run from which it was exported",
-        description="Run exported Core ML or Core AI packages, and compare the outputs with PyTorch.",
+        description="Run exported Core ML or Core AI packages, and compare their outputs with those of PyTorch.",
     )
     verify.add_argument("bundle", type=Path, help="folder that lightning export created")
-    verify.add_argument("overrides", nargs="*", metavar="key=value", help="for example run=RUN times=[0.5]")
+    verify.add_argument("overrides", nargs="*", metavar="key=value", help="settings, such as run=RUN times=[0.5]")
     verify.set_defaults(call=call_verify)
 
 
 def call_verify(args: argparse.Namespace) -> None:
-    """Compare a bundle with its run."""
+    """Compare the packages of a bundle with the run from which they were exported."""
     from pocketdit.export.common.open_manifest import read_manifest
 
     if read_manifest(args.bundle)["settings"]["kind"] == "coreai":

@@ -392,8 +392,8 @@ def test_killed_command_resumes(source: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("status", "arguments", "message"),
     [
-        (2, ["SOURCE"], "OUT: name a folder for the index, or pass --in-place"),
-        (2, ["SOURCE", "OUT", "--in-place"], "OUT: name a folder for the index, or pass --in-place, but not both"),
+        (2, ["SOURCE"], "OUT: pass either a folder for the index or --in-place"),
+        (2, ["SOURCE", "OUT", "--in-place"], "OUT: pass either a folder for the index or --in-place, but not both"),
         (2, ["SOURCE", "SOURCE"], "pass --in-place instead"),
         (1, ["missing", "OUT"], "no such folder"),
         (1, ["EMPTY", "OUT"], "contains no .tar file"),

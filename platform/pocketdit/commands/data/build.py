@@ -1,4 +1,4 @@
-"""``lightning data build``.
+"""Implements ``lightning data build``.
 
 Modules that are slow to import are imported inside functions.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 GENERATED = ("scenes", "openmoji", "reconstruction")
 SIZED = ("openmoji", "reconstruction")
-# Experiments that train on these images. All others suit elastic_pretrain.yaml.
+# The experiment to suggest for each kind of generated images. For all other images, it is elastic_pretrain.yaml.
 EXPERIMENTS = {
     "openmoji": "experiments/emoji/emoji_pretrain.yaml",
     "reconstruction": "experiments/emoji/autoencoder.yaml",
@@ -31,8 +31,8 @@ EXPERIMENTS = {
 
 
 def add_build(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the verb to ``lightning data``."""
-    build = verbs.add_parser("build", help="build a data set from generated images or from your own")
+    """Add the verb ``build`` to ``lightning data``."""
+    build = verbs.add_parser("build", help="build a data set from generated images or from your own images")
     build.add_argument(
         "source",
         help='"scenes" (rendered shapes), "openmoji" (compositions of pictograms), "reconstruction" (pictograms and '
@@ -43,11 +43,11 @@ def add_build(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     build.add_argument("--train", type=int, help="generated images: number of training samples (default: 12000)")
     build.add_argument(
         "--validation",
-        help="generated images: number of validation samples (default: 512); your own: fraction of images to hold "
-        'out (default: 0.05), or "same" to validate on the training images. If the source has splits, such as folders '
-        "train and val, these are used instead",
+        help="generated images: number of validation samples (default: 512); your own images: fraction to hold out "
+        '(default: 0.05), or "same" to validate on the training images. If the source has splits, such as folders '
+        "named train and val, these are used instead",
     )
-    build.add_argument("--seed", type=int, default=0, help="generated images: seed (default: %(default)s)")
+    build.add_argument("--seed", type=int, default=0, help="generated images: random seed (default: %(default)s)")
     build.add_argument(
         "--size", type=int, help="openmoji and reconstruction: side length of the images in pixels (default: 128)"
     )
@@ -55,14 +55,14 @@ def add_build(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "--base-size",
         type=int,
         default=128,
-        help="size of the buckets for which the report states how much is lost by cropping and scaling (default: "
-        "%(default)s)",
+        help="base size of the buckets in pixels. The report shows how much of the images is lost when they are "
+        "cropped and scaled to these buckets (default: %(default)s)",
     )
     build.add_argument(
         "--buckets",
         choices=("aspect", "square"),
         default="aspect",
-        help="shape of these buckets: the nearest aspect ratio, or a square (default: %(default)s)",
+        help="shape of the buckets: the aspect ratio nearest to that of the image, or a square (default: %(default)s)",
     )
     build.add_argument("--overwrite", action="store_true", help="replace an existing data set")
     build.add_argument("--if-missing", action="store_true", help="do nothing if the data set already exists")
@@ -116,7 +116,7 @@ def call_build(args: argparse.Namespace) -> None:
 
 
 def image_generator(args: argparse.Namespace) -> "ImageGenerator":
-    """Create the generator of the images that the command line requests."""
+    """Create the image generator that the command line selects."""
     size = 128 if args.size is None else args.size
     if args.source == "openmoji":
         from datamodules.pictograms.generator import PictogramGenerator
@@ -132,7 +132,7 @@ def image_generator(args: argparse.Namespace) -> "ImageGenerator":
 
 
 def check_build_options(args: argparse.Namespace, validation: float | None) -> None:
-    """Check the values of the options, and that the options apply to the source.
+    """Check that the options have valid values and apply to the source.
 
     Raises:
         ConfigError: A value is invalid, or an option does not apply to the source.
@@ -148,7 +148,7 @@ def check_build_options(args: argparse.Namespace, validation: float | None) -> N
 
 
 def check_generated_options(args: argparse.Namespace, validation: float | None) -> None:
-    """Check the options for generated images (see ``check_build_options``)."""
+    """Check the options for generating images (see ``check_build_options``)."""
     for option in IMPORT_OPTIONS:
         if getattr(args, option) not in (None, False):
             raise ConfigError(f"--{option.replace('_', '-')} only applies to your own images")
@@ -161,7 +161,7 @@ def check_generated_options(args: argparse.Namespace, validation: float | None) 
 
 
 def check_own_options(args: argparse.Namespace, validation: float | None) -> None:
-    """Check the options for the user's own images (see ``check_build_options``)."""
+    """Check the options for importing the user's own images (see ``check_build_options``)."""
     if args.train is not None:
         raise ConfigError("--train only applies to generated images; all of your own images are used")
     if validation is not None and not 0 <= validation < 1:

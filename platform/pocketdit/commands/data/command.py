@@ -1,4 +1,4 @@
-"""``lightning data`` with its verbs, each of which is a module of this package."""
+"""Implements ``lightning data``. Each of its verbs is a module of this package."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""``lightning data encode``.
+"""Implements ``lightning data encode``.
 
 Modules that are slow to import are imported inside functions.
 """
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def add_encode(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the verb to ``lightning data``."""
+    """Add the verb ``encode`` to ``lightning data``."""
     encode = verbs.add_parser(
         "encode",
-        help="store the latents and the text embeddings of a data set of images",
-        description="Encode a data set of images once instead of in every training step. If the command is killed, run "
+        help="store the latents and text embeddings of an image data set",
+        description="Encode an image data set once, instead of in every training step. If the command is killed, run "
         "it again to continue. To use several processes, start it with torchrun.",
     )
     encode.add_argument("file", type=Path, help="YAML file of the experiment whose encoders are used")
@@ -30,8 +30,8 @@ def add_encode(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     encode.add_argument(
         "--base-size",
         metavar="SIZE[,SIZE]",
-        help="size of the buckets to which images are cropped (default: that of the experiment). For several sizes, as "
-        "in 256,512, OUT contains a data set for each, as in OUT/256",
+        help="base size of the buckets to which images are cropped (default: that of the experiment). With several "
+        "sizes, such as 256,512, one data set per size is written, to OUT/256 and OUT/512",
     )
     encode.add_argument(
         "--buckets", choices=("aspect", "square"), help="shape of the buckets (default: that of the experiment)"
@@ -44,7 +44,7 @@ def add_encode(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "--dtype",
         choices=("bfloat16", "float32"),
         default="bfloat16",
-        help="type of the stored numbers (default: %(default)s)",
+        help="data type of the stored latents and embeddings (default: %(default)s)",
     )
     encode.add_argument(
         "--batch-size", type=int, default=32, help="images or captions per batch (default: %(default)s)"
@@ -57,7 +57,8 @@ def add_encode(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         nargs="?",
         const="local",
         metavar="ADDRESS",
-        help="use a Ray cluster, with a worker per GPU or, without GPUs, per CPU (without an address: this machine)",
+        help="run on the Ray cluster at ADDRESS (default: a new one on this machine), with one worker per GPU or, if "
+        "the cluster has no GPUs, one per CPU",
     )
     encode.add_argument("--overwrite", action="store_true", help="replace an existing data set")
     encode.set_defaults(call=call_encode)
@@ -103,7 +104,7 @@ def call_encode(args: argparse.Namespace) -> None:
 
 
 def check_numbers(args: argparse.Namespace) -> None:
-    """Check the numbers on the command line.
+    """Check the options for the batch size and the number of workers.
 
     Raises:
         ConfigError: A number is out of range.
@@ -114,10 +115,10 @@ def check_numbers(args: argparse.Namespace) -> None:
 
 
 def parse_sizes(text: str) -> tuple[int, ...]:
-    """Return the base sizes in an option without duplicates.
+    """Return the base sizes that ``--base-size`` lists, without duplicates.
 
     Raises:
-        ConfigError: A size is not a number, or is not a valid base size.
+        ConfigError: An entry is not a number or not a valid base size.
     """
     words = text.split(",")
     if not all(word.isdecimal() and 32 <= int(word) <= MAX_SIDE and int(word) % 32 == 0 for word in words):

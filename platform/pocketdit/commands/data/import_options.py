@@ -1,4 +1,4 @@
-"""Options of ``lightning data build`` and ``lightning data index`` for images that are not generated.
+"""Options of ``lightning data build`` and ``lightning data index`` for the user's own images.
 
 Modules that are slow to import are imported inside functions.
 """
@@ -41,7 +41,7 @@ IMPORT_OPTIONS = (
 
 
 def add_import_options(build: argparse.ArgumentParser) -> None:
-    """Add the options."""
+    """Add the options for the user's own images to ``lightning data build``."""
     source = build.add_argument_group("your own images: how to read them")
     source.add_argument(
         "--layout",
@@ -63,12 +63,14 @@ def add_import_options(build: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--default-caption",
         metavar="TEXT",
-        help="folder only: caption of images that have none, such as a new word for fine-tuning (default: skip them)",
+        help="folder only: caption for images without one, such as a new word for fine-tuning (default: skip such "
+        "images)",
     )
     source.add_argument(
         "--image-field",
         metavar="NAME",
-        help="tars, Parquet and tables: the member or column with the image or its path, such as png or input.jpg",
+        help="tars, Parquet and tables: the member or column that contains the image or its path, such as png or "
+        "input.jpg",
     )
     source.add_argument(
         "--caption-field",
@@ -81,17 +83,19 @@ def add_import_options(build: argparse.ArgumentParser) -> None:
         "--class-names",
         type=Path,
         metavar="FILE",
-        help="ImageNet only: names of the classes, in lines such as 'n01440764 tench' or in a JSON object (default: "
-        "the names of ImageNet-1K, or of the folders)",
+        help="ImageNet only: file of class names, either lines such as 'n01440764 tench' or a JSON object (default: "
+        "the names of the ImageNet-1K classes, or the names of the folders)",
     )
     source.add_argument(
-        "--template", help='ImageNet only: caption with {} for the name of the class (default: "a photo of a {}")'
+        "--template", help='ImageNet only: caption, with {} in place of the class name (default: "a photo of a {}")'
     )
     source.add_argument(
         "--max-side", type=int, help="scale down images whose longer side exceeds this number of pixels"
     )
     add_workers(source)
-    filters = build.add_argument_group("your own images: which to use (the report counts what each option leaves out)")
+    filters = build.add_argument_group(
+        "your own images: which of them to use (the report counts what each option leaves out)"
+    )
     add_size_filters(filters)
     filters.add_argument("--min-words", type=int, metavar="WORDS", help="remove captions with fewer words than this")
     filters.add_argument("--max-words", type=int, metavar="WORDS", help="remove captions with more words than this")
@@ -99,8 +103,8 @@ def add_import_options(build: argparse.ArgumentParser) -> None:
     filters.add_argument(
         "--drop-duplicates",
         metavar="exact|BITS",
-        help="leave out images with the same pixels as an earlier image (exact), or whose 64-bit perceptual hash "
-        "differs from an earlier one in at most this number of bits (0 to 15; 3 is cautious)",
+        help="leave out an image if its pixels are identical to those of an earlier image (exact), or if its 64-bit "
+        "perceptual hash differs from an earlier one in at most BITS bits (0 to 15; 3 is cautious)",
     )
 
 
@@ -110,7 +114,7 @@ def add_workers(group: "argparse._ActionsContainer") -> None:
 
 
 def add_size_filters(filters: "argparse._ActionsContainer") -> None:
-    """Add the options that limit the size of images."""
+    """Add the options that exclude images because of their size or shape."""
     filters.add_argument("--min-side", type=int, metavar="PIXELS", help="minimum length of the shorter side")
     filters.add_argument("--max-aspect", type=float, metavar="RATIO", help="maximum ratio of the sides, at least 1")
     filters.add_argument("--min-pixels", type=int, metavar="PIXELS", help="minimum number of pixels")
@@ -129,12 +133,13 @@ def add_where(filters: "argparse._ActionsContainer") -> None:
         "--where",
         metavar="CONDITION",
         action="append",
-        help="condition on columns or JSON keys, such as 'aesthetic > 5.5 and lang == \"en\"'; can be repeated",
+        help="use only images whose columns or JSON keys satisfy this condition, such as "
+        "'aesthetic > 5.5 and lang == \"en\"'; can be repeated",
     )
 
 
 def check_import_options(args: argparse.Namespace) -> None:
-    """Check the ranges of the options.
+    """Check that the values of the options are valid.
 
     Raises:
         ConfigError: A number is out of range, a minimum is above the maximum, or the default caption is empty.
@@ -158,7 +163,7 @@ def check_import_options(args: argparse.Namespace) -> None:
 
 
 def reading_of(args: argparse.Namespace, filters: "Filters") -> "ReadOptions":
-    """Return how to read the source.
+    """Return the options for reading the source.
 
     Raises:
         ConfigError: The value of an option is invalid.
@@ -183,7 +188,7 @@ def reading_of(args: argparse.Namespace, filters: "Filters") -> "ReadOptions":
 
 
 def filters_of(args: argparse.Namespace) -> "Filters":
-    """Return which images to use.
+    """Return the filters that select the images to use.
 
     Raises:
         ConfigError: The value of an option is invalid.
@@ -203,7 +208,7 @@ def filters_of(args: argparse.Namespace) -> "Filters":
 
 
 def workers_of(args: argparse.Namespace) -> int:
-    """Return the number of processes."""
+    """Return the number of worker processes, by default one per available CPU core."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return int(args.workers or cores or 1)
 

@@ -1,4 +1,4 @@
-"""``lightning data index``.
+"""Implements ``lightning data index``.
 
 Modules that are slow to import are imported inside functions.
 """
@@ -20,41 +20,41 @@ from pocketdit.errors import ConfigError
 
 
 def add_index(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the verb to ``lightning data``."""
+    """Add the verb ``index`` to ``lightning data``."""
     index = verbs.add_parser(
         "index",
-        help="write only an index of tars, so that they can be trained on in place",
+        help="write an index of tars, so that they can be trained on in place",
         description="Write an index of WebDataset tars, such as the output of img2dataset, so that they can be trained "
         "on without being copied. If the command is killed, run it again to continue.",
     )
     index.add_argument(
-        "source", help="folder of the tars, one tar, or the address of a folder, such as s3://BUCKET/TARS"
+        "source", help="folder of tars, a single tar, or the URL of a folder of tars, such as s3://BUCKET/TARS"
     )
     index.add_argument("out", type=Path, nargs="?", help="folder of the new index")
-    index.add_argument("--in-place", action="store_true", help="write the index into the folder of the tars instead")
+    index.add_argument("--in-place", action="store_true", help="write the index to the folder of the tars instead")
     index.add_argument(
         "--validation",
         help='fraction of images to hold out (default: 0.05), or "same" to validate on the training images. If the '
-        "source has splits, such as folders train and val, these are used instead",
+        "source has splits, such as folders named train and val, these are used instead",
     )
     index.add_argument(
         "--base-size",
         type=int,
         default=128,
-        help="size of the buckets for which the report states how much is lost by cropping and scaling (default: "
-        "%(default)s)",
+        help="base size of the buckets in pixels. The report shows how much of the images is lost when they are "
+        "cropped and scaled to these buckets (default: %(default)s)",
     )
     index.add_argument(
         "--buckets",
         choices=("aspect", "square"),
         default="aspect",
-        help="shape of these buckets: the nearest aspect ratio, or a square (default: %(default)s)",
+        help="shape of the buckets: the aspect ratio nearest to that of the image, or a square (default: %(default)s)",
     )
     index.add_argument("--overwrite", action="store_true", help="replace an existing index")
     index.add_argument(
         "--image-field",
         metavar="NAME",
-        help="the member with the image, such as input.jpg (default: the first one with the suffix of an image)",
+        help="the member that contains the image, such as input.jpg (default: the first member with an image suffix)",
     )
     index.add_argument(
         "--caption-field",
@@ -67,7 +67,7 @@ def add_index(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "--captions-per-line", action="store_true", help="treat each line of a text member as a separate caption"
     )
     add_workers(index)
-    filters = index.add_argument_group("which images to use (the report counts what each option leaves out)")
+    filters = index.add_argument_group("which images to use (the report counts the images that each option leaves out)")
     add_size_filters(filters)
     add_where(filters)
     index.set_defaults(call=call_index)
@@ -76,7 +76,7 @@ def add_index(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 def call_index(args: argparse.Namespace) -> None:
     """Run ``lightning data index``."""
     if (args.out is None) != args.in_place:
-        raise ConfigError("OUT: name a folder for the index, or pass --in-place, but not both")
+        raise ConfigError("OUT: pass either a folder for the index or --in-place, but not both")
     fraction = None if args.validation in (None, "same") else parse_number(args.validation, "--validation")
     if fraction is not None and not 0 <= fraction < 1:
         raise ConfigError(f"--validation {args.validation}: must be at least 0 and less than 1")

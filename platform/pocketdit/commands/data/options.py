@@ -18,13 +18,13 @@ def add_text_option(parser: argparse.ArgumentParser) -> None:
         "--text",
         type=Path,
         metavar="YAML",
-        help="count captions that this experiment's text encoders do not see in full (default: the built-in "
-        "encoders with 80 words)",
+        help="count the captions that are too long for this experiment's text encoders (default: the built-in "
+        "encoders, which read up to 80 words)",
     )
 
 
 def load_text_encoders(experiment_file: Path | None) -> list[Any]:
-    """Return the text encoders of an experiment, or the built-in ones."""
+    """Return the text encoders of an experiment or, if the file is None, the built-in encoders."""
     from pocketdit.encoders.hashed_text import PhraseEncoder, WordEncoder
 
     if experiment_file is None:
@@ -69,9 +69,9 @@ def check_ranges(args: argparse.Namespace) -> None:
 
 
 def load_latent_settings(args: argparse.Namespace) -> tuple[Any, int, Any]:
-    """Return the autoencoder of the --latents experiment or None, and the base size and shape of the buckets.
+    """Return the autoencoder of the --latents experiment (None without one), and the buckets' base size and shape.
 
-    The autoencoder is on a GPU if there is one. --base-size and --buckets replace the experiment's settings.
+    The autoencoder is on a GPU if there is one. --base-size and --buckets override the experiment's settings.
     """
     autoencoder, settings = load_autoencoder(args.latents) if args.latents else (None, {})
     base_size = args.base_size or int(settings.get("base_size", 128))
@@ -79,7 +79,7 @@ def load_latent_settings(args: argparse.Namespace) -> tuple[Any, int, Any]:
 
 
 def load_autoencoder(experiment_file: Path) -> tuple[Any, dict[str, Any]]:
-    """Build the autoencoder of an experiment, on a GPU if there is one, and return it with the settings of the data."""
+    """Build an experiment's autoencoder, on a GPU if there is one, and return it with the data module's settings."""
     from pocketdit.config.component import build
     from pocketdit.config.experiment import AutoencoderExperiment, kind_of
     from pocketdit.config.load import load
@@ -97,7 +97,7 @@ def load_autoencoder(experiment_file: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def parse_number(text: str, option: str) -> float:
-    """Parse the value of a command-line option.
+    """Parse the value of a command-line option as a number.
 
     Raises:
         ConfigError: The value is not a number.

@@ -1,4 +1,4 @@
-"""``lightning data stats``.
+"""Implements ``lightning data stats``.
 
 Modules that are slow to import are imported inside functions.
 """
@@ -16,8 +16,8 @@ from pocketdit.commands.data.options import (
 
 
 def add_stats(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the verb to ``lightning data``."""
-    stats = verbs.add_parser("stats", help="show sizes, buckets and captions")
+    """Add the verb ``stats`` to ``lightning data``."""
+    stats = verbs.add_parser("stats", help="describe the image sizes, buckets and captions of a data set")
     stats.add_argument("path", type=Path, help="folder of the data set")
     stats.add_argument("--sheet", type=Path, metavar="PNG", help="also write a contact sheet of images with captions")
     stats.add_argument(
@@ -43,7 +43,7 @@ def add_stats(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "--max-enlargement",
         type=float,
         default=2.0,
-        help="count images that would be enlarged by a larger factor (default: %(default)s)",
+        help="count images that would be enlarged by more than this factor (default: %(default)s)",
     )
     stats.set_defaults(call=call_stats)
 

@@ -1,4 +1,4 @@
-"""``lightning data validate``.
+"""Implements ``lightning data validate``.
 
 Modules that are slow to import are imported inside functions.
 """
@@ -11,8 +11,8 @@ from pocketdit.errors import RunError
 
 
 def add_validate(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the verb to ``lightning data``."""
-    validate = verbs.add_parser("validate", help="check all samples in all shards")
+    """Add the verb ``validate`` to ``lightning data``."""
+    validate = verbs.add_parser("validate", help="check every sample in every shard of a data set")
     validate.add_argument("path", type=Path, help="folder of the data set")
     add_text_option(validate)
     validate.set_defaults(call=call_validate)

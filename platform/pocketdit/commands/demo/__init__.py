@@ -1,1 +1,1 @@
-"""``lightning demo``: a playground in the browser."""
+"""``lightning demo``, which serves a playground for sampling images in the browser."""

@@ -1,4 +1,4 @@
-"""The web application of a playground."""
+"""The web application of the playground."""
 
 import asyncio
 import json
@@ -27,10 +27,10 @@ _PACKAGE = "pocketdit.commands.demo"
 
 
 def build_app(subjects: Sequence[Subject], jobs: Jobs, gallery: Gallery) -> Starlette:
-    """Return the application.
+    """Build the web application of the playground.
 
     Args:
-        subjects: One or two runs.
+        subjects: The run to sample from and, optionally, a second run to compare with it.
         jobs: The queue of requests.
         gallery: The images of the session.
     """
@@ -40,7 +40,7 @@ def build_app(subjects: Sequence[Subject], jobs: Jobs, gallery: Gallery) -> Star
     template = environment.get_template("page.html.jinja")
 
     async def show(web: WebRequest) -> Response:
-        """Show the page with the settings of the query, or with the run's own settings if they are invalid."""
+        """Show the page with the settings in the query or, if these are invalid, with the run's own settings."""
         error = ""
         try:
             request = await run_in_threadpool(parse_request, web.url.query, subjects)
@@ -51,7 +51,7 @@ def build_app(subjects: Sequence[Subject], jobs: Jobs, gallery: Gallery) -> Star
         return HTMLResponse(page, 400 if error else 200, {"Cache-Control": "no-store"})
 
     async def sample(web: WebRequest) -> Response:
-        """Queue a request, and respond with its events. The request is canceled if the client disconnects."""
+        """Queue a request, and stream its events. The request is canceled if the client disconnects."""
         body = (await web.body()).decode(errors="replace")
         try:
             request = await run_in_threadpool(parse_request, body, subjects)
@@ -73,7 +73,7 @@ def build_app(subjects: Sequence[Subject], jobs: Jobs, gallery: Gallery) -> Star
         path = gallery.file(web.path_params["name"])
         if path is None:
             return PlainTextResponse("no such image", 404)
-        # The next session has other images with the same names.
+        # "no-cache" makes the browser check for changes, because the next session reuses the file names.
         return FileResponse(path, media_type="image/png", headers={"Cache-Control": "no-cache"})
 
     routes = [
@@ -86,7 +86,7 @@ def build_app(subjects: Sequence[Subject], jobs: Jobs, gallery: Gallery) -> Star
 
 
 def page_values(request: Request, subjects: Sequence[Subject]) -> dict[str, Any]:
-    """Return the values of the page's template: the settings of a request, and what can be chosen."""
+    """Return the values for the page's template: the settings of a request, and the available choices."""
     sides = []
     for subject, prefix in zip(subjects, ("", AGAINST), strict=False):
         chosen = next((side for side in request.sides if side.subject == subject), None)
@@ -124,7 +124,7 @@ def _file_route(name: str, media_type: str) -> Route:
 
 
 async def _lines(job: Job, jobs: Jobs, web: WebRequest) -> AsyncIterator[str]:
-    """Yield the events of a request as JSON lines. The request is canceled if they are no longer read."""
+    """Yield the events of a request as JSON lines. Cancel the request if the client stops reading them."""
     watch = asyncio.create_task(_cancel_on_disconnect(job, jobs, web))
     try:
         async for event in job.events():

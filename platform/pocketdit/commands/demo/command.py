@@ -1,4 +1,4 @@
-"""``lightning demo``, which serves a playground. Modules that are slow to import are imported inside functions."""
+"""Implements ``lightning demo``. Modules that are slow to import are imported inside functions."""
 
 import argparse
 
@@ -8,14 +8,14 @@ def add_demo(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     demo = subparsers.add_parser(
         "demo",
         help="sample images in the browser",
-        description="Serve a page on this machine that samples images of a run at several widths, and compares the run "
-        "with another.",
+        description="Serve a web page on which you can sample images from a run at several widths, and compare the run "
+        "with another run.",
     )
     demo.add_argument(
         "overrides", nargs="*", metavar="key=value",
         help="run=RUN; optionally against=RUN (a run to compare with), decoder=RUN (a run of a tiny decoder), "
         "out=FOLDER (default: playground), port=7860, browser=false (do not open a browser), runs=FOLDER and "
-        "address=0.0.0.0 (also accept connections from other machines, which need the link with the token)",
+        "address=0.0.0.0 (also accept connections from other machines, which need the link that contains the token)",
     )  # fmt: skip
     demo.set_defaults(call=call_demo)
 

@@ -1,4 +1,4 @@
-"""The images of a session, in a folder like that of ``lightning sample --out``.
+"""Saves the images of a session in a folder with the file formats of ``lightning sample --out``.
 
 OUT/2026-11-30_16-05-00/metadata.jsonl    one line per image: file_name, text (the prompt) and the settings
 OUT/2026-11-30_16-05-00/00000.png         the settings are also in the file's text chunks
@@ -19,12 +19,12 @@ from pocketdit.errors import RunError
 
 @dataclass(frozen=True)
 class Picture:
-    """An image.
+    """An image of the session.
 
     Attributes:
-        line: Its line in the metadata: file name, prompt and settings.
-        seconds: Sampling time in seconds. Images of one batch share the time of the batch equally.
-        query: Query of the link that restores the settings of its request.
+        line: The image's entry in metadata.jsonl: file name, prompt and settings.
+        seconds: Sampling time in seconds. The images of a batch each have an equal share of the batch's time.
+        query: Query of the link that restores the settings of the image's request.
     """
 
     line: dict[str, Any]
@@ -56,14 +56,14 @@ class Gallery:
         seconds: float,
         query: str,
     ) -> list[Picture]:
-        """Save images of one batch.
+        """Save the images of one batch.
 
         Args:
             images: The images as uint8, (3, H, W) each.
-            prompts: Their prompts.
-            settings: Their settings, as ``Model.describe`` returns them.
+            prompts: The prompt of each image.
+            settings: The settings of all of the images, as ``Model.describe`` returns them.
             notice: The run's notice, which is stored in every file.
-            seconds: Time per image.
+            seconds: Sampling time per image in seconds.
             query: Query of the link that restores the settings.
 
         Raises:
@@ -90,6 +90,6 @@ class Gallery:
         return list(self._pictures.values())
 
     def file(self, name: str) -> Path | None:
-        """Return the path of an image by its file name, or None if the session has no such image."""
+        """Return the path of the image with this file name, or None if the session has no such image."""
         path = self.folder / name
         return path if name in self._pictures and path.is_file() else None

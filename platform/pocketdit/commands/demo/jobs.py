@@ -1,4 +1,4 @@
-"""The queue of requests. The main thread works on one at a time, and the server's thread reports its progress."""
+"""The queue of requests. The main thread processes one at a time, while the server's thread streams its events."""
 
 import asyncio
 import threading
@@ -34,20 +34,20 @@ class Job:
         self._canceled = threading.Event()
 
     def emit(self, **event: Any) -> None:
-        """Report an event, from any thread."""
+        """Report an event. Any thread may call this method."""
         self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
     def end(self) -> None:
-        """Report that no more events follow, from any thread."""
+        """Report that no more events follow. Any thread may call this method."""
         self._loop.call_soon_threadsafe(self._events.put_nowait, None)
 
     async def events(self) -> AsyncIterator[Event]:
-        """Yield the events until the request has ended."""
+        """Yield the request's events until it ends."""
         while (event := await self._events.get()) is not None:
             yield event
 
     def cancel(self) -> None:
-        """End the request, before its next step if it is running."""
+        """Cancel the request. If it is running, it ends before its next sampling step."""
         self._canceled.set()
 
     def check(self) -> None:
@@ -57,7 +57,7 @@ class Job:
 
 
 class Jobs:
-    """The queue."""
+    """The queue of requests, which holds at most ``MAX_WAITING`` waiting requests."""
 
     def __init__(self) -> None:
         self._waiting: deque[Job] = deque()
@@ -65,7 +65,7 @@ class Jobs:
         self._changed = threading.Condition()
 
     def add(self, job: Job) -> bool:
-        """Add a request, and return whether the queue had room for it."""
+        """Add a request if the queue has room for it, and return whether it was added."""
         with self._changed:
             if len(self._waiting) >= MAX_WAITING:
                 return False
@@ -84,10 +84,10 @@ class Jobs:
                 self._report_places()
 
     def work(self, sample: Callable[[Job], None]) -> None:
-        """Work on the requests one at a time, until an exception such as ``KeyboardInterrupt`` is raised.
+        """Process the requests one at a time, until an exception such as ``KeyboardInterrupt`` is raised.
 
         Args:
-            sample: Function that works on a request.
+            sample: Function that samples the images of a request.
         """
         while True:
             job = self._take()
@@ -100,7 +100,7 @@ class Jobs:
                 job.emit(event="error", text=one_line(str(error)))
             except Exception:
                 traceback.print_exc()
-                job.emit(event="error", text="internal error; the terminal of the playground shows what happened")
+                job.emit(event="error", text="internal error; see the terminal in which the playground runs")
             finally:
                 with self._changed:
                     self._running = None

@@ -1,10 +1,10 @@
-"""A request for images, which is also the query of the link that restores its settings.
+"""A request for images, which is parsed from the query of a link or from the body of an HTTP request.
 
     prompt=...&prompt=...&seed=0&size=128x128
     run=RUN&width=0.5&width=1&steps=28&sampler=dpmpp_2m&guidance=4&decoder=autoencoder
     against.run=RUN&against.width=1&...
 
-Missing settings default to the run's own. Without ``against.run``, nothing is compared.
+Missing settings default to the run's own. The second run is only sampled if the query contains one of its settings.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ MAX_FIELDS = 256
 
 @dataclass(frozen=True)
 class SideQuery:
-    """The settings of one run."""
+    """The settings in a query that apply to one of the runs."""
 
     run: str
     width: tuple[float, ...]
@@ -44,7 +44,7 @@ class SideQuery:
 
 @dataclass(frozen=True)
 class SharedQuery:
-    """The settings that both runs share."""
+    """The settings in a query that apply to both runs."""
 
     prompt: tuple[str, ...]
     seed: int
@@ -53,13 +53,13 @@ class SharedQuery:
 
 @dataclass(frozen=True)
 class Side:
-    """A run with its settings.
+    """A run with the settings to sample it with.
 
     Attributes:
         subject: The run.
-        experiment: Its configuration with the sampling settings.
+        experiment: The run's configuration, with the sampling settings of the request.
         widths: Widths to sample.
-        decoder: Name of the decoder.
+        decoder: Name of the decoder that decodes the images.
     """
 
     subject: Subject
@@ -69,11 +69,11 @@ class Side:
 
     @property
     def sampling(self) -> Sampling:
-        """The sampling settings."""
+        """The sampling settings of this run."""
         return self.experiment.sampling
 
     def command(self, out: str) -> str:
-        """Return the command that samples the same images to a folder."""
+        """Return the ``lightning sample`` command that writes the same images to a folder."""
         sampling = self.sampling
         words = ["--width", *(f"{width:g}" for width in self.widths)]
         words += ["--steps", str(sampling.steps), "--sampler", sampling.sampler, "--guidance", repr(sampling.guidance)]
@@ -87,19 +87,19 @@ class Request:
     """A request for images.
 
     Attributes:
-        sides: One or two runs.
+        sides: One or two runs, with their settings.
     """
 
     sides: tuple[Side, ...]
 
     @property
     def sampling(self) -> Sampling:
-        """The sampling settings of the first run, whose prompts, seed and size the other run shares."""
+        """The sampling settings of the first run. The second run has the same prompts, seed and size."""
         return self.sides[0].sampling
 
     @property
     def same_noise(self) -> bool:
-        """Whether all images of a prompt start from the same noise."""
+        """Whether all images for a prompt start from the same noise."""
         return len({side.subject.noise_shape(self.sampling.size) for side in self.sides}) == 1
 
     def query(self) -> str:
@@ -117,7 +117,7 @@ class Request:
 
 
 def size_text(sampling: Sampling) -> str:
-    """Return the image size as text."""
+    """Format the image size as HEIGHTxWIDTH."""
     return f"{sampling.size[0]}x{sampling.size[1]}"
 
 
@@ -141,15 +141,15 @@ def parse_request(query: str, subjects: Sequence[Subject]) -> Request:
 
 
 def _split(query: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Return the shared settings, those of the first run, and those of the second run.
+    """Split a query into the shared settings, the settings of the first run, and the settings of the second run.
 
     Raises:
-        ConfigError: A name is unknown, or occurs twice.
+        ConfigError: A setting is unknown, or occurs twice.
     """
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query), max_num_fields=MAX_FIELDS)
     except ValueError:
-        raise ConfigError(f"the link is not a query of at most {MAX_FIELDS} settings") from None
+        raise ConfigError(f"the link is damaged, or contains more than {MAX_FIELDS} settings") from None
     groups: dict[str, dict[str, Any]] = {"shared": {}, "": {}, AGAINST: {}}
     types = {**get_type_hints(SharedQuery), **get_type_hints(SideQuery)}
     names = [*types, *(AGAINST + field.name for field in fields(SideQuery))]

@@ -1,4 +1,4 @@
-"""Samples the images of a request, and reports the progress."""
+"""Samples the images of a request, and reports its progress."""
 
 import time
 from dataclasses import dataclass, field
@@ -16,14 +16,14 @@ _REPORT_SECONDS = 0.1
 
 @dataclass
 class Progress:
-    """The number of completed steps, and an estimate of the remaining time.
+    """Counts the completed steps of a request, and estimates the remaining time.
 
     The time of a step is assumed to be proportional to the number of parameters at the width, and to double with
     guidance.
 
     Attributes:
-        job: The request, which receives the progress.
-        seconds: Time spent on sampling, without loading networks, in seconds.
+        job: The request whose progress is reported.
+        seconds: Time spent on sampling so far, in seconds. It does not include loading the networks.
     """
 
     job: Job
@@ -37,13 +37,13 @@ class Progress:
         self.steps, self.done = 0, 0.0
 
     def report(self, side: Side, width: float, start: float, completed: int) -> None:
-        """Report progress within a width.
+        """Report the progress of sampling at one width.
 
         Args:
             side: The run.
             width: The width.
-            start: Time at which the width was begun.
-            completed: Number of completed steps of this width.
+            start: Value of ``time.perf_counter`` when sampling at this width began.
+            completed: Number of steps completed at this width.
 
         Raises:
             CanceledError: The request was canceled.
@@ -59,24 +59,24 @@ class Progress:
                       run=side.subject.name, width=width)  # fmt: skip
 
     def finish(self, side: Side, width: float, elapsed: float) -> None:
-        """Count all steps of a width as completed."""
+        """Count all steps at a width as completed."""
         self.seconds += elapsed
         self.steps += steps(side)
         self.done += steps(side) * cost(side, width)
 
 
 def steps(side: Side) -> int:
-    """Return the number of sampling steps of each width, over all batches of prompts."""
+    """Return the number of sampling steps at each width, summed over all batches of prompts."""
     return side.sampling.steps * -(-len(side.sampling.prompts) // BATCH)
 
 
 def cost(side: Side, width: float) -> float:
-    """Return the cost of a sampling step relative to other widths and runs."""
+    """Return the cost of a sampling step, in a unit that is the same for all widths and runs."""
     return parameters_by_width(side.experiment.backbone)[width] * (1 if side.sampling.guidance == 1 else 2)
 
 
 def sample(job: Job, models: Models, gallery: Gallery) -> None:
-    """Sample and save the images of a request, and report them.
+    """Sample and save the images of a request, and report each image and the progress.
 
     Raises:
         CanceledError: The request was canceled.
@@ -104,5 +104,5 @@ def sample(job: Job, models: Models, gallery: Gallery) -> None:
 
 
 def commands(request: Request) -> list[str]:
-    """Return the commands that sample the same images."""
+    """Return the ``lightning sample`` commands that sample the same images."""
     return [side.command(out) for side, out in zip(request.sides, ("samples", "samples_against"), strict=False)]

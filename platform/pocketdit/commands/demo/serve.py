@@ -20,7 +20,7 @@ from pocketdit.serving.token import PARAMETER, TokenGate, new_token
 
 
 def serve(settings: Demo) -> None:
-    """Serve a playground. The main thread samples, so that Ctrl-C ends it at once.
+    """Serve a playground. Images are sampled in the main thread, so that Ctrl-C stops sampling at once.
 
     Raises:
         UserError: A run cannot be sampled, or the address or the port cannot be used.
@@ -46,7 +46,7 @@ def serve(settings: Demo) -> None:
 
 
 def _shown_host(address: str) -> str:
-    """Return the host of the link. The address of all interfaces is replaced with the machine's name."""
+    """Return the host name for the link. If the server listens on all interfaces, this is the name of the machine."""
     if address in ("0.0.0.0", "::"):
         return socket.gethostname()
     return f"[{address}]" if ":" in address else address

@@ -12,12 +12,11 @@ class Demo:
 
     Attributes:
         run: Path of a run, EXPERIMENT/RUN, or EXPERIMENT for its latest run.
-        against: A run to compare with.
+        against: A second run, with which the first one can be compared.
         decoder: A run whose tiny decoder can decode the images.
         out: Folder in which each session creates a folder for its images.
         runs: Folder of all runs.
-        address: IP address of the network interface. On interfaces other than the loopback interface, the page
-            requires a token.
+        address: IP address to listen on. Unless this is a loopback address, the page requires a token.
         port: Preferred port. If it is in use, the next free port is used.
         browser: Whether to open the page in a browser if a display is available.
     """

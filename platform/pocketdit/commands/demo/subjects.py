@@ -1,4 +1,4 @@
-"""The runs that a playground samples from. Their networks are loaded when they are first needed, and then kept."""
+"""The runs that a playground samples from. Their networks are loaded when first needed, and then stay loaded."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +18,13 @@ AUTOENCODER = "autoencoder"
 
 @dataclass(frozen=True)
 class Subject:
-    """A run.
+    """A run that a playground samples from.
 
     Attributes:
         folder: The folder of the run.
-        experiment: Its configuration.
-        notice: Its notice, which is stored in its images.
-        decoder: A run whose tiny decoder can decode the images.
+        experiment: The configuration of the run.
+        notice: The run's notice, which is stored in the sampled images.
+        decoder: A run whose tiny decoder can decode the images, or None.
     """
 
     folder: RunFolder
@@ -48,16 +48,16 @@ class Subject:
         return [AUTOENCODER] if self.decoder is None else [AUTOENCODER, self.decoder.name]
 
     def noise_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
-        """Return the shape of the initial noise for an image size. Equal shapes start from the same noise."""
+        """Return the noise's shape for an image size. Runs with equal shapes start from the same initial noise."""
         return self.experiment.backbone.latent_channels, *latent_sides(self.experiment.autoencoder, size)
 
 
 def find_subjects(settings: Demo) -> list[Subject]:
-    """Find the run, and the run to compare with if there is one.
+    """Find the run to sample from and, if the settings name one, the second run.
 
     Raises:
-        UserError: A run does not exist, has no weights yet, or trained another kind of network, or the decoder does not
-            fit the first run.
+        UserError: A run does not exist, has no weights yet, or trained something other than a backbone, or the decoder
+            does not fit the first run.
     """
     decoder = find(settings.runs, settings.decoder) if settings.decoder else None
     if decoder is not None:
@@ -83,7 +83,7 @@ def _subject(runs: Path, run: str, decoder: RunFolder | None) -> Subject:
 
 
 class Models:
-    """The loaded networks and decoders."""
+    """Loads networks and decoders when they are first needed, and keeps them."""
 
     def __init__(self) -> None:
         self._loaded: dict[tuple[str, str], Model] = {}
@@ -93,7 +93,7 @@ class Models:
         return (subject.name, AUTOENCODER) in self._loaded
 
     def load(self, subject: Subject, decoder: str) -> Model:
-        """Return the model of a run with one of its decoders."""
+        """Return the model of a run with the decoder of this name."""
         key = subject.name, decoder
         if key not in self._loaded:
             if decoder == AUTOENCODER:

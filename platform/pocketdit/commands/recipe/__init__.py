@@ -1,1 +1,1 @@
-"""Recipes: experiments, evaluations and exports that depend on each other, run by one command."""
+"""Recipes, each of which runs experiments, evaluations and exports that depend on each other with one command."""

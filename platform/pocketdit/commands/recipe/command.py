@@ -1,4 +1,4 @@
-"""``lightning run`` for a recipe. Modules that are slow to import are imported inside functions."""
+"""Implements ``lightning run`` for recipes. Modules that are slow to import are imported inside functions."""
 
 import argparse
 import re
@@ -26,14 +26,14 @@ EXPERIMENT_OPTIONS = ("plan", "resume", "name", "allow_changes")
 def add_recipe_options(run: argparse.ArgumentParser) -> None:
     """Add the options that apply to recipes to ``lightning run``."""
     options = run.add_argument_group("recipes")
-    options.add_argument("--dry-run", action="store_true", help="show what would run, why, and how long it last took")
-    options.add_argument("--report", action="store_true", help="write the report of the finished tasks, then exit")
     options.add_argument(
-        "--from", dest="from_task", metavar="TASK", help="repeat TASK and everything that depends on it"
+        "--dry-run", action="store_true", help="show which tasks would run, why, and how long they last took"
     )
+    options.add_argument("--report", action="store_true", help="write a report on the finished tasks, then exit")
+    options.add_argument("--from", dest="from_task", metavar="TASK", help="repeat TASK and all tasks that depend on it")
     options.add_argument("--only", nargs="+", metavar="TASK", help="run only these tasks")
     options.add_argument(
-        "--accept-code", action="store_true", help="keep results if only the code has changed since they were made"
+        "--accept-code", action="store_true", help="do not repeat tasks for which only the code has changed"
     )
 
 
@@ -57,7 +57,7 @@ def require_experiment(args: argparse.Namespace) -> None:
 
 
 def call_recipe(args: argparse.Namespace) -> None:
-    """Print a recipe's configuration, show what would run, or run it."""
+    """Print a recipe's configuration, show which tasks would run, write the report, or run the recipe."""
     from pocketdit.commands.recipe.preparation import check_settings
     from pocketdit.commands.recipe.settings import Recipe
     from pocketdit.config.load import load
@@ -84,7 +84,7 @@ def call_recipe(args: argparse.Namespace) -> None:
 
 
 def choice_of(args: argparse.Namespace, recipe: "Recipe") -> "Choice":
-    """Return which tasks the options select.
+    """Return the choice of tasks that the command-line options make.
 
     Raises:
         ConfigError: An option names a task that does not exist.
@@ -101,7 +101,7 @@ def choice_of(args: argparse.Namespace, recipe: "Recipe") -> "Choice":
 
 
 def dry_run(recipe: "Recipe", choice: "Choice") -> str:
-    """Return a table of what would run, why, and its last duration or, before its first run, the stated cost."""
+    """Return a table of the tasks, with whether and why each would run, and its last duration or stated cost."""
     from tabulate import tabulate
 
     from pocketdit.commands.recipe.execution import decide, present_output
@@ -124,7 +124,7 @@ def dry_run(recipe: "Recipe", choice: "Choice") -> str:
 
 
 def stated_cost(task: "Task") -> str:
-    """Return the beginning of the comment "Cost: ..." at the top of a task's YAML file, or an empty string."""
+    """Return the cost in the comment "Cost: ..." of a task's YAML file, or an empty string if there is none."""
     from pocketdit.commands.recipe.settings import Build
 
     if isinstance(task, Build):
@@ -134,7 +134,7 @@ def stated_cost(task: "Task") -> str:
 
 
 def run_recipe(recipe: "Recipe", choice: "Choice") -> None:
-    """Run the tasks that are not up to date, and print what happens and how long each task took."""
+    """Run the tasks that are not up to date, and print the progress and how long each task took."""
     from pocketdit.commands.recipe.execution import Execution
     from pocketdit.commands.recipe.launchers import build_launcher
     from pocketdit.locks import hold_lock
@@ -158,14 +158,14 @@ def run_recipe(recipe: "Recipe", choice: "Choice") -> None:
 
 
 def print_report(recipe: "Recipe") -> None:
-    """Write the report, and print where it is."""
+    """Write the report, and print its path."""
     from pocketdit.commands.recipe.report.page import write_report
 
     print(f"report   {write_report(recipe)}")
 
 
 def summary(seconds: dict[str, float], total: float) -> str:
-    """Return one line that says how long the tasks took."""
+    """Summarize in one line how long the tasks took."""
     if not seconds:
         return "everything is up to date"
     tasks = ", ".join(f"{name} {duration(value)}" for name, value in seconds.items())
@@ -174,7 +174,7 @@ def summary(seconds: dict[str, float], total: float) -> str:
 
 @contextmanager
 def termination_as_interrupt() -> Iterator[None]:
-    """Treat SIGTERM like Ctrl-C while the block runs, so that running tasks are stopped."""
+    """Treat SIGTERM like Ctrl-C within the context, so that running tasks are stopped."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt

@@ -19,17 +19,17 @@ from pocketdit.tracking.events import RunStatus
 POLL_SECONDS = 0.2
 
 Report = Callable[[str, str], None]
-"""Receives the name of a task and what happens to it."""
+"""A function that receives the name of a task and a message about the task."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which tasks of a recipe run.
+    """The choice of a recipe's tasks to run.
 
     Attributes:
         repeated: Tasks that run even if they are up to date.
-        only: The only tasks that may run, or None for all.
-        accept_code: Whether a task is up to date if only its code has changed.
+        only: The only tasks that may run, or None if all tasks may run.
+        accept_code: Whether a task counts as up to date if only its code has changed.
     """
 
     repeated: Collection[str] = ()
@@ -39,12 +39,12 @@ class Choice:
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether a task runs, and why.
+    """The decision whether a task runs.
 
     Attributes:
-        reason: Why it runs, or None if its result is up to date.
-        record: What it read and wrote when it last finished, if it has.
-        prepared: Its inputs and command. None if a task that it needs runs first.
+        reason: The reason why the task runs, or None if its result is up to date.
+        record: The record of the last time that the task finished, or None if it has never finished.
+        prepared: The task's inputs and command, or None if a task that it needs has to run first.
     """
 
     reason: str | None
@@ -53,7 +53,7 @@ class Decision:
 
 
 def record_file(recipe: Recipe, name: str) -> Path:
-    """Return the file with a task's record."""
+    """Return the path of a task's record."""
     return recipe.folder / f"{name}.json"
 
 
@@ -62,9 +62,9 @@ def decide(recipe: Recipe, name: str, outputs: Mapping[str, Output], choice: Cho
 
     Args:
         recipe: The recipe.
-        name: The task.
-        outputs: The outputs of the tasks that are up to date.
-        choice: Which tasks run.
+        name: The name of the task.
+        outputs: The output of each task that is up to date, by the task's name.
+        choice: The choice of tasks to run.
     """
     task, record = recipe.tasks[name], load_record(record_file(recipe, name))
     missing = dict.fromkeys(needed for needed in task.needs().values() if needed not in outputs)
@@ -83,12 +83,12 @@ def decide(recipe: Recipe, name: str, outputs: Mapping[str, Output], choice: Cho
 
 
 def without_code(inputs: Mapping[str, str]) -> dict[str, str]:
-    """Return all inputs except the code."""
+    """Return all inputs except the digests of code."""
     return {key: value for key, value in inputs.items() if not key.startswith(CODE)}
 
 
 def present_output(record: Record) -> Output:
-    """Return the output of an up-to-date task, with the digest of its files as they are now."""
+    """Return the output of an up-to-date task, with the current digest of the output files."""
     digest = current_digest(record.output)
     assert digest is not None, "the files existed when the decision was made"
     return replace(record.output, digest=digest)
@@ -99,9 +99,9 @@ class Execution:
 
     Args:
         recipe: The recipe.
-        launcher: Where the commands run.
-        report: Receives what happens to each task.
-        choice: Which tasks run.
+        launcher: The launcher that runs the tasks' commands.
+        report: Function that is called with messages about the tasks.
+        choice: The choice of tasks to run.
     """
 
     def __init__(self, recipe: Recipe, launcher: Launcher, report: Report, choice: Choice) -> None:
@@ -113,13 +113,13 @@ class Execution:
         self.tracked: RecipeRun | None = None
 
     def run(self) -> dict[str, float]:
-        """Run the tasks. If a task fails, those that do not need it still run.
+        """Run the tasks. If a task fails, the tasks that do not need it still run.
 
         Returns:
-            How many seconds each task took, for the tasks that ran.
+            The duration in seconds of each task that ran, by the task's name.
 
         Raises:
-            RunError: Tasks failed, or a task that may not run would have to run.
+            RunError: At least one task failed, or a task that ``choice.only`` excludes is not up to date.
         """
         waiting = self._selected()
         status: RunStatus = "KILLED"
@@ -137,7 +137,7 @@ class Execution:
         return self.seconds
 
     def _run(self, waiting: list[str]) -> None:
-        """Run tasks until none is left, or the remaining ones need a failed task. Remove them from ``waiting``."""
+        """Run the tasks in ``waiting``, and remove each one when it starts. Tasks that need a failed task remain."""
         while True:
             for name in list(waiting):
                 if len(self.running) < self.launcher.jobs and self._is_ready(name):
@@ -150,7 +150,7 @@ class Execution:
             time.sleep(POLL_SECONDS if self.running else 0)
 
     def _selected(self) -> list[str]:
-        """Return the tasks that run or whose outputs are needed, in order."""
+        """Return the selected tasks and all tasks that they need, in the order in which they run."""
         if self.choice.only is None:
             return self.recipe.order()
         graph, needed = self.recipe.graph(), set(self.choice.only)
@@ -166,7 +166,7 @@ class Execution:
         """Start a task, unless it is up to date."""
         decision = decide(self.recipe, name, self.outputs, self.choice)
         prepared = decision.prepared
-        assert prepared is not None, "the task is ready"
+        assert prepared is not None, "a task only begins when the tasks that it needs have finished"
         if decision.reason is None:
             assert decision.record is not None, "an up-to-date task has a record"
             self.outputs[name] = present_output(decision.record)
@@ -174,7 +174,7 @@ class Execution:
             return
         if self.choice.only is not None and name not in self.choice.only:
             raise RunError(f"--only: {name} is not up to date ({decision.reason}); add it to --only")
-        # The folder of a data set has a fixed name, so its files may come from other inputs.
+        # A data set's folder has a fixed name, so its files may have been built from other inputs.
         output = None if isinstance(self.recipe.tasks[name], Build) else prepared.output()
         if output is not None:
             self.report(name, "up to date (an earlier result has the same inputs)")
@@ -187,7 +187,7 @@ class Execution:
             self.report(name, f"log: {log}")
 
     def _end(self, name: str) -> None:
-        """Record a task whose command has ended."""
+        """Record the result of a task whose command has ended."""
         prepared, start = self.running.pop(name)
         self.seconds[name] = time.monotonic() - start
         status = self.launcher.status(name)

@@ -29,7 +29,7 @@ class Launcher(Protocol):
     jobs: int
 
     def start(self, task: str, words: Sequence[str]) -> None:
-        """Start a command. ``words`` does not include ``lightning``."""
+        """Start a task's command. ``words`` are the arguments of ``lightning``."""
         ...
 
     def status(self, task: str) -> int | None:
@@ -41,7 +41,7 @@ class Launcher(Protocol):
         ...
 
     def stop(self) -> None:
-        """Interrupt all running commands and wait until they have ended."""
+        """Stop all running commands."""
         ...
 
 
@@ -49,7 +49,7 @@ def build_launcher(recipe: Recipe) -> Launcher:
     """Build the recipe's launcher.
 
     Raises:
-        ConfigError: submitit is not installed, or does not accept the parameters.
+        ConfigError: The launcher requires submitit, which is not installed.
     """
     match recipe.launcher:
         case Local():
@@ -61,15 +61,15 @@ def build_launcher(recipe: Recipe) -> Launcher:
 
 
 def command_words(words: Sequence[str]) -> list[str]:
-    """Return the words that start a command with this interpreter."""
+    """Return the complete command line that runs a PocketDiT command with this Python interpreter."""
     return [sys.executable, "-m", "pocketdit", *words]
 
 
 class LocalLauncher:
     """Runs commands as processes on this machine.
 
-    A single command prints to the terminal. The output of several commands is written to ``TASK.log``, and they share
-    the cores and GPUs.
+    If only one task runs at a time, its output goes to the terminal. If several tasks can run at the same time, the
+    output of each one is written to ``TASK.log``, and they share the cores and GPUs.
     """
 
     def __init__(self, folder: Path, jobs: int) -> None:
@@ -79,7 +79,7 @@ class LocalLauncher:
         self.gpus = visible_gpus() if jobs > 1 else []
 
     def start(self, task: str, words: Sequence[str]) -> None:
-        """Start a process, which ends if this process is killed."""
+        """Start a task's process. On Linux, it ends if this process is killed."""
         with ExitStack() as stack:
             log = self.log(task)
             file = None if log is None else stack.enter_context(log.open("ab"))
@@ -97,11 +97,11 @@ class LocalLauncher:
         return self.processes[task].poll()
 
     def log(self, task: str) -> Path | None:
-        """Return the log file if several tasks run at the same time."""
+        """Return the task's log file, or None if only one task runs at a time."""
         return self.folder / f"{task}.log" if self.jobs > 1 else None
 
     def stop(self) -> None:
-        """Send SIGTERM to all processes, and SIGKILL to those that do not end."""
+        """Send SIGTERM to all processes, and SIGKILL to those that do not end in time."""
         for process in self.processes.values():
             with suppress(ProcessLookupError):
                 process.terminate()
@@ -140,8 +140,8 @@ def visible_gpus() -> list[str]:
 class SlurmLauncher:
     """Submits commands as jobs with submitit.
 
-    The ID of a job is written to ``TASK.job``. If the recipe is killed and started again, it waits for jobs that are
-    still in the queue or running.
+    The ID of each job is written to ``TASK.job``. If a recipe is killed and started again, it finds the jobs that are
+    still queued or running, and waits for them.
     """
 
     jobs = 1024
@@ -153,7 +153,7 @@ class SlurmLauncher:
         self.running: dict[str, Any] = {}
 
     def start(self, task: str, words: Sequence[str]) -> None:
-        """Submit a job, or find the one that an earlier call has submitted."""
+        """Submit a job for a task, unless an earlier command has submitted one that has not ended."""
         import submitit
 
         job = self._submitted(task)
@@ -169,7 +169,7 @@ class SlurmLauncher:
         self.running[task] = job
 
     def status(self, task: str) -> int | None:
-        """Return 0 or 1 once a job has ended."""
+        """Return None while a task's job is queued or running, 0 if it succeeded, and 1 if it failed."""
         job = self.running[task]
         if not job.done():
             return None
@@ -177,7 +177,7 @@ class SlurmLauncher:
         return 0 if job.exception() is None else 1
 
     def log(self, task: str) -> Path | None:
-        """Return the file to which submitit writes the output of a job."""
+        """Return the file to which submitit writes the output of a task's job."""
         return Path(self.running[task].paths.stderr)
 
     def stop(self) -> None:
@@ -191,10 +191,10 @@ class SlurmLauncher:
         return self.folder / f"{task}.job"
 
     def _submitted(self, task: str) -> Any:
-        """Return the job of an earlier call that has not ended, or None."""
+        """Return the job that an earlier command submitted for a task, or None if there is none or it has ended."""
         import submitit
 
         if self.spec.cluster == "local" or not self._job_file(task).is_file():
-            return None  # the processes of the local cluster end with the call that started them
+            return None  # the jobs of the local cluster end with the command that started them
         job: Any = submitit.SlurmJob(self.folder / "jobs", self._job_file(task).read_text().strip())
         return None if job.done() else job

@@ -30,10 +30,10 @@ class Prepared:
     """A task that can run, because the tasks that it needs have finished.
 
     Attributes:
-        inputs: Everything on which the task depends, by name.
-        words: The command, without ``lightning``.
+        inputs: Everything that the task depends on: the name of each input, and its value or digest.
+        words: Arguments of the ``lightning`` command that runs the task.
         folder: The folder that the command writes to.
-        patterns: Patterns of the files in ``folder`` that show that the task has finished. Each must match.
+        patterns: Glob patterns. The task has finished if each of them matches a file in ``folder``.
     """
 
     inputs: dict[str, str]
@@ -42,7 +42,7 @@ class Prepared:
     patterns: tuple[str, ...]
 
     def output(self) -> Output | None:
-        """Return what the command has written, or None if it has not finished."""
+        """Return the output of the command, or None if the command has not finished."""
         files = []
         for pattern in self.patterns:
             matches = sorted(self.folder.glob(pattern))
@@ -55,7 +55,7 @@ class Prepared:
 def load_task(task: Train | Evaluate | Export) -> Loaded[Any]:
     """Load the settings of a task, with the names of the tasks that it needs in place of their runs.
 
-    Classes are not imported.
+    The classes that the settings refer to are not imported.
 
     Raises:
         ConfigError: The settings are invalid.
@@ -99,7 +99,7 @@ def check_roles(name: str, task: Train, loaded: Loaded[Any]) -> None:
 
 
 def placeholder_overrides(task: Train | Evaluate | Export) -> tuple[str, ...]:
-    """Return a task's overrides, including the names of the tasks that it needs in place of their runs."""
+    """Return a task's overrides. The names of the tasks that it needs are placeholders for their runs."""
     match task:
         case Train():
             return (*task.overrides, *(f"parents.{role}={name}" for role, name in task.parents.items()))
@@ -115,9 +115,10 @@ def prepare(recipe: Recipe, name: str, outputs: Mapping[str, Output], repeats: i
 
     Args:
         recipe: The recipe.
-        name: The task.
-        outputs: The outputs of the tasks that it needs.
-        repeats: How many times the task was repeated on request, which gives its result a new name.
+        name: The name of the task.
+        outputs: The outputs of the tasks that it needs, by task name.
+        repeats: How many times the user has requested to repeat the task. This number is one of the inputs, so each
+            repetition writes to a new folder.
     """
     task = recipe.tasks[name]
     inputs = {f"output of {needed}": outputs[needed].digest for needed in task.needs().values()}
@@ -154,9 +155,9 @@ def prepare(recipe: Recipe, name: str, outputs: Mapping[str, Output], repeats: i
 def prepare_training(
     recipe: Recipe, task: Train, experiment: str, inputs: dict[str, str], outputs: Mapping[str, Output]
 ) -> Prepared:
-    """Determine the command of a training run, which resumes a run with the same inputs if there is one.
+    """Determine the command of a training run. If a run with the same inputs exists, the command resumes it.
 
-    The name of the run contains the digest of its inputs, so runs with other inputs keep their folders.
+    The name of a run contains the digest of its inputs, so runs with different inputs have different folders.
     """
     run = f"{recipe.recipe}-{short_digest(inputs)}"
     folder = RunFolder(recipe.runs / experiment / run)
@@ -174,12 +175,12 @@ def tracking_overrides(recipe: Recipe) -> tuple[str, ...]:
 
 
 def short_digest(inputs: Mapping[str, str]) -> str:
-    """Return eight digits that identify a task's inputs."""
+    """Return eight hexadecimal digits that identify a task's inputs."""
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def settings_of(loaded: Loaded[Any]) -> dict[str, str]:
-    """Return the settings on which a task depends, by dotted key, as JSON."""
+    """Return the settings that a task depends on. The dotted keys are mapped to the values as JSON."""
     values = {key: value for key, value in loaded.resolved.items() if key not in NOT_INPUTS}
     return {key: json.dumps(value, sort_keys=True, default=str) for key, value in entries(values) if key != DATA_PATH}
 
@@ -201,7 +202,7 @@ def class_paths(values: Any) -> list[str]:
 
 
 def code(names: list[str]) -> dict[str, str]:
-    """Return the digests of the code on which modules or classes depend."""
+    """Return the digest of every source file that the named modules or classes depend on."""
     return {f"{CODE}{module}": digest for module, digest in source_digests(names).items()}
 
 

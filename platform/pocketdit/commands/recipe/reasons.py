@@ -10,12 +10,12 @@ MAX_VALUE = 40  # characters
 
 
 def reason_to_run(record: Record | None, inputs: Mapping[str, str], is_partial: bool) -> str | None:
-    """Return why a task must run, or None if its result is up to date.
+    """Return the reason why a task must run, or None if its result is up to date.
 
     Args:
-        record: What the task read and wrote when it last finished, if it has.
-        inputs: What it would read now.
-        is_partial: Whether an attempt with these inputs was interrupted.
+        record: The record of the last time that the task finished, or None if it has never finished.
+        inputs: The task's current inputs.
+        is_partial: Whether an attempt with the current inputs was interrupted.
     """
     if is_partial:
         return "it was interrupted"
@@ -46,7 +46,7 @@ def changed_inputs(before: Mapping[str, str], now: Mapping[str, str]) -> list[st
 
 
 def shown(value: str | None) -> str:
-    """Return a value for a message, shortened if necessary."""
+    """Format the value of an input for a message, and shorten it if necessary."""
     if value is None:
         return "none"
     return value if len(value) <= MAX_VALUE else f"{value[:MAX_VALUE]}..."

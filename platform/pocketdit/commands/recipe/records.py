@@ -1,4 +1,4 @@
-"""Records of finished tasks: their inputs, their output and its digest, and how long they took."""
+"""Records of finished tasks, which contain their inputs, their output with its digest, and their duration."""
 
 import hashlib
 import json
@@ -12,13 +12,14 @@ from pocketdit.files import sha256_of, write_atomically
 
 @dataclass(frozen=True)
 class Output:
-    """The files that later tasks read, and that show whether a task has finished.
+    """The files that a finished task has written, and that later tasks read.
 
     Attributes:
-        folder: The run, data set, results or bundle.
-        files: The files, relative to ``folder``.
-        digest: SHA-256 of their contents.
-        state: Sizes and modification times of the files, in the same order. If they are unchanged, so is the digest.
+        folder: Folder of the run, the data set, the results or the bundle.
+        files: Paths of the files, relative to ``folder``.
+        digest: SHA-256 digest that identifies the contents of all files.
+        state: Size and modification time of each file, in the same order. While they do not change, neither does the
+            digest.
     """
 
     folder: str
@@ -29,13 +30,13 @@ class Output:
 
 @dataclass(frozen=True)
 class Record:
-    """What a finished task read and wrote.
+    """The inputs and the output of a finished task.
 
     Attributes:
-        inputs: Everything on which the task depended, by name.
-        output: What it wrote.
-        seconds: How long it ran, without the time of attempts that were killed.
-        finished: Time at which it finished, in ISO format.
+        inputs: Everything that the task depended on: the name of each input, and its value or digest.
+        output: The task's output.
+        seconds: Duration of the attempt that finished, in seconds. Earlier attempts that were killed do not count.
+        finished: Time at which the task finished, in ISO format.
     """
 
     inputs: Mapping[str, str]
@@ -45,7 +46,7 @@ class Record:
 
 
 def read_output(folder: Path, files: Sequence[Path]) -> Output:
-    """Compute the digest of output files.
+    """Describe output files by their digest, sizes and modification times.
 
     Raises:
         OSError: A file cannot be read.
@@ -56,7 +57,7 @@ def read_output(folder: Path, files: Sequence[Path]) -> Output:
 
 
 def current_digest(output: Output) -> str | None:
-    """Return the digest of output files as they are now, or None if one of them does not exist."""
+    """Return the current digest of output files, or None if one of the files does not exist."""
     files = [Path(output.folder, name) for name in output.files]
     if not all(file.is_file() for file in files):
         return None
@@ -66,12 +67,12 @@ def current_digest(output: Output) -> str | None:
 
 
 def save_record(path: Path, record: Record) -> None:
-    """Write a record."""
+    """Write a task's record to a JSON file."""
     write_atomically(path, json.dumps(asdict(record), indent=1, ensure_ascii=False) + "\n")
 
 
 def load_record(path: Path) -> Record | None:
-    """Return a record, or None if the task has not finished yet.
+    """Read a task's record. Return None if the task has not finished yet.
 
     Raises:
         RunError: The file is damaged.

@@ -1,4 +1,4 @@
-"""Settings of a recipe, one YAML file that ``lightning run`` executes."""
+"""Settings of a recipe, which is a YAML file that ``lightning run`` executes."""
 
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
@@ -18,7 +18,7 @@ class Build:
     Attributes:
         source: What ``lightning data build`` reads: "scenes", "openmoji", or a path.
         out: Folder of the data set. It is replaced if it was built with other settings.
-        options: Further options.
+        options: Further options of ``lightning data build``.
     """
 
     kind: Literal["build"]
@@ -37,7 +37,7 @@ class Train:
 
     Attributes:
         file: YAML file of the experiment.
-        data: Task that builds the data set. Without it, the experiment's own path is used.
+        data: Task that builds the data set. If it is None, the path in the experiment is used.
         parents: Tasks that train the experiment's parents, by role.
         overrides: Overrides of the experiment's settings.
     """
@@ -56,7 +56,7 @@ class Train:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Scores the run of a task with ``lightning evaluate``.
+    """Evaluates the run of a training task with ``lightning evaluate``.
 
     Attributes:
         file: YAML file of the evaluation.
@@ -76,12 +76,12 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Export:
-    """Exports the run of a task with ``lightning export``.
+    """Exports the run of a training task with ``lightning export``.
 
     Attributes:
         file: YAML file of the export.
         run: Task that trains the network.
-        decoder: Task that trains a tiny decoder.
+        decoder: Task that trains the tiny decoder to export, if any.
         overrides: Overrides of the export's settings.
     """
 
@@ -104,7 +104,7 @@ class Local:
     """Runs tasks on this machine.
 
     Attributes:
-        jobs: Number of tasks that run at the same time. They share the GPUs.
+        jobs: Number of tasks that can run at the same time. They share the GPUs.
     """
 
     kind: Literal["local"] = "local"
@@ -120,8 +120,8 @@ class Slurm:
 
     Attributes:
         parameters: Parameters of submitit's ``AutoExecutor``, such as ``timeout_min`` and ``slurm_partition``.
-        tasks: Parameters of single tasks, such as ``nodes``, in addition to ``parameters``.
-        cluster: ``slurm``, or ``local`` to try the recipe with processes on this machine.
+        tasks: Additional parameters for individual tasks, such as ``nodes``, by task name.
+        cluster: ``slurm``, or ``local`` to test the recipe with processes on this machine.
     """
 
     kind: Literal["slurm"]
@@ -137,9 +137,9 @@ class Recipe:
     Attributes:
         recipe: Name of the recipe. The names of its runs start with it.
         tasks: The tasks by name.
-        launcher: Where the tasks run.
-        runs: Folder of all runs, which overrides that of the experiments.
-        tracking: Settings for tracking in MLflow, which override those of the experiments and evaluations.
+        launcher: The launcher that runs the tasks.
+        runs: Folder of all runs, which overrides the setting of the experiments.
+        tracking: MLflow tracking settings, which override those of the experiments and evaluations.
     """
 
     recipe: str
@@ -176,11 +176,11 @@ class Recipe:
         return list(TopologicalSorter(self.graph()).static_order())
 
     def graph(self) -> dict[str, list[str]]:
-        """Return the names of the tasks that each task needs."""
+        """Return, for each task, the names of the tasks that it needs."""
         return {name: list(task.needs().values()) for name, task in self.tasks.items()}
 
     def dependents(self, names: set[str]) -> set[str]:
-        """Return tasks and all tasks that need them, directly or not."""
+        """Return the given tasks and all tasks that need any of them, directly or indirectly."""
         graph, found = self.graph(), set(names)
         for name in self.order():
             if found & set(graph[name]):

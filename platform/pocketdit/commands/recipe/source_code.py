@@ -1,8 +1,8 @@
 """Digests of the source code that a task depends on.
 
-The code of a task consists of the modules of its classes and of everything that these import, directly or not, from
-this project and from the working directory. Installed packages are not included. Comments, docstrings and formatting do
-not change a digest.
+The code of a task consists of the modules that define its classes, and of all modules of this project and of the
+working directory that these import, directly or indirectly. Installed packages are not included. Comments, docstrings
+and formatting do not affect a digest.
 """
 
 import ast
@@ -23,7 +23,7 @@ def source_digests(entries: Iterable[str]) -> dict[str, str]:
         entries: Import paths of modules or classes.
 
     Returns:
-        Digests by module name.
+        A mapping from module names to digests.
     """
     pending = [module for entry in entries if (module := enclosing_module(entry)) is not None]
     digests: dict[str, str] = {}
@@ -39,7 +39,7 @@ def source_digests(entries: Iterable[str]) -> dict[str, str]:
 
 
 def enclosing_module(name: str) -> str | None:
-    """Return the module that a name refers to or lies in, or None if it is not part of the project's own code."""
+    """Return the module of an import path: its longest prefix for which there is a source file, or None."""
     while name:
         if module_file(name) is not None:
             return name
@@ -49,7 +49,7 @@ def enclosing_module(name: str) -> str | None:
 
 @cache
 def module_file(module: str) -> Path | None:
-    """Return the source file of a module of this project or of the working directory, without importing it."""
+    """Return the source file of a module without importing it, or None if the module is installed or unknown."""
     top, *rest = module.split(".")
     root = package_root(top)
     if root is None:
@@ -60,7 +60,7 @@ def module_file(module: str) -> Path | None:
 
 @cache
 def package_root(top: str) -> Path | None:
-    """Return the folder that contains a top-level package or module, or None if it is an installed package."""
+    """Return the folder that contains a package of this project or of the working directory, or None for others."""
     if top in PROJECT:
         spec = find_spec(top)
         locations = spec.submodule_search_locations if spec else None
@@ -87,7 +87,7 @@ def has_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncF
 
 
 def imported_names(node: ast.AST) -> Iterator[str]:
-    """Yield the full names of absolute imports, except those that only a type checker executes."""
+    """Yield the full names of absolute imports, except those under ``if TYPE_CHECKING``."""
     for child in ast.iter_child_nodes(node):
         match child:
             case ast.If(test=ast.Name(id="TYPE_CHECKING")):

@@ -1,4 +1,4 @@
-"""The recipe's own MLflow run, which MLflow shows as the parent of the runs and evaluations of its tasks."""
+"""The MLflow run of a recipe, which is the parent of the MLflow runs of its tasks."""
 
 from pathlib import Path
 
@@ -15,9 +15,9 @@ PARENT_TAG = "mlflow.parentRunId"
 
 
 class RecipeRun:
-    """Logs the tasks of a recipe to the journal in its folder, and sends the journal to MLflow.
+    """Logs the tasks of a recipe to the journal in the recipe's folder, and sends the journal to MLflow.
 
-    If MLflow cannot be reached, the journal keeps everything, and the runs of the tasks have no parent.
+    If MLflow cannot be reached, the journal keeps all entries, and the MLflow runs of the tasks have no parent.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -33,12 +33,12 @@ class RecipeRun:
         self.send()
 
     def run_id(self) -> str | None:
-        """Return MLflow's ID of the run, or None if MLflow could not be reached."""
+        """Return the ID of the recipe's MLflow run, or None if MLflow could not be reached."""
         stored = target.load(self.recipe.folder)
         return None if stored is None else stored.run_id
 
     def log_task(self, name: str, output: Output, seconds: float) -> None:
-        """Log what a task has written and how long it took."""
+        """Log the output folder of a finished task and how long the task took."""
         self.log.log_tag(f"output.{name}", output.folder)
         self.log.log_tag(f"seconds.{name}", f"{seconds:.0f}")
 
@@ -49,7 +49,7 @@ class RecipeRun:
         self.log.close()
 
     def send(self) -> None:
-        """Send the journal, and print one line if that fails."""
+        """Send the journal to MLflow, and print a one-line message if this fails."""
         uri = self.recipe.tracking.uri
         try:
             sync(self.recipe.folder, uri)

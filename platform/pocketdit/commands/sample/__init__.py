@@ -1,1 +1,1 @@
-"""``lightning sample``: sample images from prompts."""
+"""``lightning sample``, which samples images from prompts."""

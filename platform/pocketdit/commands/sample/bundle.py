@@ -1,4 +1,4 @@
-"""``lightning sample BUNDLE``, which draws images with an export bundle alone, as an app does."""
+"""``lightning sample BUNDLE``, which samples images with an export bundle alone, as an app does."""
 
 import argparse
 from pathlib import Path
@@ -21,16 +21,16 @@ REFUSED = {
     "noise": "--noise",
     "decoder": "--decoder",
 }
-"""Options that do not apply to a bundle, by the names of their arguments."""
+"""Options that do not apply to a bundle, keyed by the names of their arguments."""
 LARGEST_SEED = 2**64 - 1
 MOST_STEPS = 10_000
 
 
 def sample_bundle(args: argparse.Namespace, out: Path) -> None:
-    """Check the options, then draw one image per prompt and write them as a grid.
+    """Check the options, then sample one image per prompt and write the images as a grid.
 
     Args:
-        args: The arguments. ``args.run`` is the path of the bundle.
+        args: The parsed command line. ``args.run`` is the path of the bundle.
         out: Path of the PNG file.
 
     Raises:
@@ -41,7 +41,7 @@ def sample_bundle(args: argparse.Namespace, out: Path) -> None:
         if getattr(args, name) is not None:
             raise ConfigError(f"{option}: this is fixed when a bundle is exported; export the run again to change it")
     if not args.prompts:
-        raise ConfigError('prompt: a bundle has no prompts of its own; add one, for example "a red circle"')
+        raise ConfigError('prompt: a bundle contains no default prompts; add a prompt, for example "a red circle"')
     for prompt in args.prompts:
         try:
             require_unicode(prompt)
@@ -82,10 +82,10 @@ def sample_bundle(args: argparse.Namespace, out: Path) -> None:
 
 
 def sampling_times(bundle: Bundle, steps: int | None) -> list[float]:
-    """Return the sampling times of a bundle, or those of another number of steps.
+    """Return the sampling times for a number of steps. If it is None, the times are those of the bundle.
 
     Raises:
-        ConfigError: The network was trained only for the times of the bundle.
+        ConfigError: The network was distilled to another number of steps, which is fixed.
     """
     sampling = bundle.manifest["sampling"]
     if steps is None or steps == sampling["steps"]:

@@ -25,8 +25,8 @@ def add_sample(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "sample",
         help="sample images from prompts",
         description="Sample images from prompts at one or more widths of a run, and write them to one PNG file, or to "
-        "a folder with a file per prompt and seed. With a bundle in place of a run, the images are drawn with the "
-        "bundle alone.",
+        "a folder with a file per prompt and seed. With a bundle in place of a run, images are sampled with the bundle "
+        "alone.",
     )
     sample.add_argument(
         "run", help="path of a run, EXPERIMENT/RUN, or EXPERIMENT for its latest run; or path of an export bundle"
@@ -51,7 +51,7 @@ def add_sample(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     sample.add_argument(
         "--noise",
         choices=get_args(NoiseName),
-        help="generator of the initial noise; with portable, the images are those of the run's export bundles",
+        help="generator of the initial noise; with portable, images start from the same noise as in apps",
     )
     sample.add_argument("--size", metavar="HxW", help="image height and width in pixels, for example 128x128")
     sample.add_argument(
@@ -111,7 +111,7 @@ def call_sample(args: argparse.Namespace) -> None:
     from pocketdit.running.model import load_model
 
     if any(map(is_empty, sampling.prompts)):
-        print("note: an empty prompt is sampled without text")
+        print("note: images for an empty prompt are sampled without text")
     if notice := read_notice(folder):
         print(f"note: {notice.rstrip()}")
     model = load_model(folder, experiment, args.lora_scale)
@@ -124,7 +124,7 @@ def call_sample(args: argparse.Namespace) -> None:
 
 
 def _with_options(experiment: "Experiment", args: argparse.Namespace, prompts: "list[Prompt] | None") -> "Experiment":
-    """Return the experiment with the sampling settings of the command line.
+    """Return the experiment with the sampling settings that the command line overrides.
 
     Raises:
         ConfigError: A setting is invalid.
@@ -146,11 +146,11 @@ def _numbered(texts: Sequence[str]) -> "list[Prompt]":
 
 
 def _require_sizes(experiment: "Experiment", prompts: "list[Prompt]", is_grid: bool, option: str) -> None:
-    """Check that all images can be sampled. A grid has a single size, but a file of prompts can set a size per prompt.
+    """Check that all images can be sampled. The images of a grid share one size; separate files can differ in size.
 
     Raises:
-        ConfigError: A prompt's size is not a number of pixels, the network does not accept it, or there is not enough
-            memory.
+        ConfigError: The size of a prompt's image is not a number of pixels, the network does not accept the size, or
+            there is not enough memory.
     """
     from evaluation.subjects.sampling import group_by_size
     from pocketdit.running.model import sampling_device
@@ -169,7 +169,7 @@ def _require_sizes(experiment: "Experiment", prompts: "list[Prompt]", is_grid: b
 
 
 def _output(args: argparse.Namespace) -> Path:
-    """Return the PNG file of a grid, or the folder of separate files.
+    """Return the path of the PNG file for a grid, or of the folder for separate files.
 
     Raises:
         ConfigError: The options contradict each other.
@@ -187,11 +187,11 @@ def _output(args: argparse.Namespace) -> Path:
 
 
 def _read_prompts(path: Path) -> "list[Prompt]":
-    """Read a file of prompts. Their IDs become names of folders.
+    """Read a prompt file. The ID of each prompt becomes the name of a folder.
 
     Raises:
         ConfigError: The file cannot be read, or a prompt is malformed.
-        UserError: An ID occurs twice or cannot be a file name.
+        UserError: A prompt's ID occurs twice or cannot be a file name.
     """
     from evaluation.prompts.file import PromptFile
     from evaluation.subjects.image_cache import check_ids
@@ -202,7 +202,7 @@ def _read_prompts(path: Path) -> "list[Prompt]":
 
 
 def _require_writable(out: Path, is_grid: bool = False) -> None:
-    """Check that a PNG file or, for separate images, a folder can be written, before images are sampled.
+    """Check before sampling that the PNG file for a grid, or the folder for separate files, can be written.
 
     Raises:
         ConfigError: The file has the suffix of another format, or its folder is not writable.

@@ -1,4 +1,4 @@
-"""Writes the images of all prompts and widths as one PNG file."""
+"""Writes the images for all prompts and widths to one PNG file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +16,8 @@ def write_grid(model: Model, sampling: Sampling, widths: Sequence[float], out: P
     """Sample images at all widths and write them as a grid.
 
     Args:
-        model: The run.
-        sampling: Prompts and settings.
+        model: The model of the run.
+        sampling: The prompts and the sampling settings.
         widths: Widths to sample.
         out: Path of the PNG file.
         notice: The run's notice, which is stored in the file.

@@ -3,8 +3,8 @@
     OUT/metadata.jsonl              one line per image: file_name, text (the prompt) and the settings
     OUT/PROMPT_ID/SEED.png          the settings are also in the file's text chunks
 
-This is a layout that ``lightning data build`` and ``lightning evaluate`` read. With several widths, each has its own
-folder, such as OUT/width_0.5.
+``lightning data build`` and ``lightning evaluate`` can read such a folder. If there are several widths, each of them
+has a separate folder, such as OUT/width_0.5.
 """
 
 import json
@@ -28,7 +28,7 @@ from pocketdit.running.model import Model
 from pocketdit.sampling import BATCH
 
 METADATA = "metadata.jsonl"
-_SETTINGS = "Comment"  # a keyword of the PNG specification
+_SETTINGS = "Comment"  # a predefined keyword of the PNG specification
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class _Batch:
     Attributes:
         prompts: The prompts.
         width: Width of the sub-network.
-        sampling: The settings, with the size and the seed of the batch.
+        sampling: The sampling settings, with the size and the seed of the batch.
         settings: The width and the settings as JSON.
-        folder: Folder of the width.
+        folder: Folder for the images at this width.
     """
 
     prompts: list[Prompt]
@@ -50,7 +50,7 @@ class _Batch:
     folder: Path
 
     def files(self) -> list[tuple[Prompt, Path]]:
-        """Return each prompt with the path of its image."""
+        """Return the prompts, each with the path of its image."""
         return [(prompt, self.folder / prompt.id / f"{self.sampling.seed:04d}.png") for prompt in self.prompts]
 
 
@@ -66,12 +66,12 @@ def write_images(
     """Sample images and write them to separate files. Existing images with the same settings are kept.
 
     Args:
-        model: The run.
+        model: The model of the run.
         prompts: The prompts. Their metadata may contain the "width" and "height" of the image in pixels.
-        sampling: The settings. Their prompts and their seed are not used.
+        sampling: The sampling settings, whose prompts and seed are not used.
         widths: Widths to sample.
-        seeds: Seeds of the initial noise. Each yields an image per prompt.
-        out: The folder.
+        seeds: Seeds of the initial noise. Each seed yields an image per prompt.
+        out: Folder to write to.
         notice: The run's notice, which is stored in every file.
 
     Raises:
@@ -99,7 +99,7 @@ def write_images(
 def _batches(
     model: Model, prompts: Sequence[Prompt], sampling: Sampling, width: float, seeds: Sequence[int], folder: Path
 ) -> Iterator[_Batch]:
-    """Yield batches that do not depend on which files exist."""
+    """Yield the batches of a width. They do not depend on which files already exist."""
     for size, group in group_by_size(prompts, sampling.size):
         for seed in seeds:
             settings = replace(sampling, size=size, seed=seed)
@@ -124,18 +124,18 @@ def _lines(batch: _Batch) -> Iterator[dict[str, Any]]:
 
 
 def metadata_line(path: Path, prompt: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the line of an image in ``METADATA``.
+    """Return the entry of an image in the metadata file.
 
     Args:
-        path: Path of the image, relative to the folder of ``METADATA``.
+        path: Path of the image, relative to the folder of the metadata file.
         prompt: The prompt.
-        settings: The settings, as ``Model.describe`` returns them.
+        settings: The image's settings, as ``Model.describe`` returns them.
     """
     return {"file_name": path.as_posix(), "text": prompt, **settings}
 
 
 def write_metadata(folder: Path, lines: Iterable[dict[str, Any]]) -> None:
-    """Write the lines of all images of a folder."""
+    """Write the metadata file of a folder of images."""
     write_atomically(folder / METADATA, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 

@@ -3,7 +3,7 @@
 const byId = (id) => document.getElementById(id);
 const form = byId("settings");
 const compare = byId("compare");
-let running = null; // aborts the current request
+let running = null; // the AbortController of the current request
 
 // Settings and links. The body of a request and the query of a link are the same text.
 
@@ -172,7 +172,7 @@ async function loadGallery() {
   if (response.ok) (await response.json()).forEach(addToGallery);
 }
 
-// Small parts
+// Helpers
 
 function element(name, text, className = "") {
   const result = document.createElement(name);
@@ -208,7 +208,7 @@ async function copyLink() {
   history.replaceState(null, "", link);
   try {
     await navigator.clipboard.writeText(link);
-    say("The link is copied.");
+    say("Link copied.");
   } catch {
     say("The link is in the address bar.");
   }
