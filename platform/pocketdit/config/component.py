@@ -43,7 +43,7 @@ class Role:
         name: Name of the role for messages, including its article.
         members: Attributes that the class must have.
         arguments: Arguments that the constructor must accept.
-        foreign: Attributes that the class must not have, because they belong to a similar role.
+        foreign: Attributes that the class must not have, because they are those of a similar role.
         either: Attributes of which the class must have at least one.
     """
 
@@ -54,7 +54,7 @@ class Role:
     either: tuple[str, ...] = ()
 
     def problem(self, cls: Any) -> str | None:
-        """Return why a class does not have this role, or None if it does."""
+        """Return the reason why a class does not have this role, or None if it does."""
         named, open_ended = arguments(cls)
         missing = [name for name in self.members if not _defines(cls, name)]
         missing += [name for name in self.arguments if name not in named and not open_ended]
@@ -68,7 +68,7 @@ class Role:
 
 
 def _defines(cls: Any, name: str) -> bool:
-    """Return whether a class or one of its bases has an attribute. Every class itself has a ``__call__``."""
+    """Return whether a class defines or inherits an attribute. ``hasattr`` would also find those of its metaclass."""
     return any(name in vars(base) for base in inspect.getmro(cls)) if inspect.isclass(cls) else hasattr(cls, name)
 
 

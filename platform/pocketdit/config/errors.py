@@ -49,19 +49,19 @@ def nearest(word: object, valid: Iterable[object]) -> str | None:
 
 
 def did_you_mean(word: object, valid: Iterable[object]) -> str:
-    """Return the end of an error message that suggests the nearest valid name, or "" if no name is close."""
+    """Return the end of an error message: the nearest valid name as a suggestion, or "" if no name is close."""
     match = nearest(word, valid)
     return f"; did you mean {match!r}?" if match else ""
 
 
 def did_you_mean_or_all(word: object, valid: Iterable[str]) -> str:
-    """Return the end of an error message that suggests the nearest valid name or else lists all valid names."""
+    """Return the end of an error message: the nearest valid name or, if no name is close, all valid names."""
     names = list(valid)
     return did_you_mean(word, names) or (f"; valid: {', '.join(names)}" if names else "; none is valid here")
 
 
 def did_you_mean_path(path: Path, pattern: str = "*") -> str:
-    """Return the end of an error message about a missing path that suggests the nearest existing path."""
+    """Return the end of an error message about a missing path: the nearest existing path, or "" if none is close."""
     missing = next(part for part in (*reversed(path.parents), path) if not part.exists() or part == path)
     near = nearest(missing.name, [sibling.name for sibling in missing.parent.glob(pattern)])
     return f"; did you mean {str(missing.with_name(near))!r}?" if near else ""

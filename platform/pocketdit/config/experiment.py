@@ -22,7 +22,7 @@ from pocketdit.names import is_plain_name, require_unicode
 
 # Role of the parent run that provides the initial weights.
 START = "start"
-# Roles describe the contracts of components without importing them, because their modules import torch.
+# Roles describe the contracts of components without importing the modules of these contracts, which import torch.
 DATA_MODULE = Role("a LightningDataModule", ("prepare_data", "train_dataloader", "val_dataloader", "on_exception"))
 AUTOENCODER = Role("an autoencoder (pocketdit/encoders/contract.py)", ("factor", "encode", "decode"))
 TEXT_ENCODER = Role("a text encoder (pocketdit/encoders/contract.py)", ("encode",), ("max_tokens",), ("decode",))
@@ -54,8 +54,9 @@ class Training:
         ema_decay: Decay of the EMA weights.
         gradient_checkpointing: Whether to recompute blocks in the backward pass to save memory.
         compile: Whether to compile blocks with ``torch.compile``.
-        attention_forms: "default" always computes attention in the same way, so that runs with equal seeds are equal.
-            "measured" times the available implementations at the first use of every shape and keeps the fastest one.
+        attention_forms: "default" always computes attention in the same way, so that runs with the same seed have the
+            same result. "measured" times the available implementations at the first use of every shape, and keeps the
+            fastest one.
         log_every: Number of steps between logged training metrics.
         validate_every: Number of steps between validations; 0 disables validation.
         checkpoint_every: Number of steps between checkpoints.
@@ -103,8 +104,8 @@ class Sampling:
         time_shift: Shift of the sampling times toward noise.
         size: Image height and width in pixels.
         seed: Seed of the initial noise.
-        noise: Generator of the initial noise. With ``portable``, the noise depends only on the seed, and an export
-            bundle draws the same image.
+        noise: Generator of the initial noise. With ``portable``, the noise depends only on the seed, and is the same as
+            in apps that use an export bundle.
     """
 
     prompts: tuple[str, ...]
@@ -129,19 +130,19 @@ class Sampling:
 
 @dataclass(frozen=True)
 class TensorBoard:
-    """Also write metrics and previews for TensorBoard, to the folder ``tensorboard`` of the run."""
+    """Also writes metrics and previews for TensorBoard, to the folder ``tensorboard`` in the run folder."""
 
     kind: Literal["tensorboard"]
 
 
 @dataclass(frozen=True)
 class WeightsAndBiases:
-    """Also send metrics, settings and previews to Weights & Biases, with the account of ``wandb login``.
+    """Also sends metrics, settings and previews to Weights & Biases, with the account of ``wandb login``.
 
     Attributes:
         project: Name of the project.
-        entity: User or team that owns the project; defaults to the account's own.
-        mode: ``offline`` writes to the folder ``wandb`` of the run, for ``wandb sync``.
+        entity: User or team that owns the project; defaults to the default entity of the account.
+        mode: ``offline`` writes to the folder ``wandb`` in the run folder, which ``wandb sync`` can upload.
     """
 
     kind: Literal["wandb"]
@@ -176,8 +177,8 @@ class BaseExperiment:
         experiment: Name of the experiment and of its folder in ``runs``.
         seed: Seed of all random draws.
         parents: Runs that this run builds on, by role. ``start`` provides the initial weights. Other values can refer
-            to any role as ``${parents.ROLE}``. If only an experiment is named, its latest run at the start of this run
-            is used.
+            to any role as ``${parents.ROLE}``. The name of an experiment selects the latest run that it has when this
+            run starts.
         data: Data module.
         optimizer: Optimizer. The program supplies its parameters.
         stage: Training stage.
@@ -263,7 +264,7 @@ class Experiment(BaseExperiment):
         """The description of the network, which must be a diffusion transformer.
 
         Raises:
-            ConfigError: It is a U-Net.
+            ConfigError: The network is a U-Net.
         """
         if not isinstance(self.backbone, DiTSpec):
             raise ConfigError("backbone.kind: a U-Net is not supported here; describe a diffusion transformer instead")
@@ -317,7 +318,8 @@ AnyExperiment = EncodedExperiment | AutoencoderExperiment
 def kind_of(path: Path) -> type[AnyExperiment]:
     """Return the class of the experiment that a YAML file describes.
 
-    An experiment with a ``decoder`` section trains a decoder, one with an ``architecture`` section an autoencoder.
+    An experiment with a ``decoder`` section trains a decoder. One with an ``architecture`` section trains an
+    autoencoder.
 
     Raises:
         ConfigError: The file does not contain a YAML mapping.

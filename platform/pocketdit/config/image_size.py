@@ -10,7 +10,7 @@ _SIZE = re.compile(r"([1-9][0-9]{0,5})x([1-9][0-9]{0,5})", re.IGNORECASE)
 
 _FORM = Form(f"HEIGHTxWIDTH in pixels, such as 768x1024, with sides of at most {MAX_SIDE}")
 ImageSize = Annotated[str, _FORM]
-"""A height and a width in pixels as text. It may be empty if there is a default."""
+"""An image height and width in pixels, as text. The text may be empty if there is a default size."""
 
 
 def parse_size(text: str, option: str = "size=") -> tuple[int, int]:
@@ -18,7 +18,7 @@ def parse_size(text: str, option: str = "size=") -> tuple[int, int]:
 
     Args:
         text: The image size as text.
-        option: What the user writes before the image size, for the message.
+        option: The option that sets the image size, as error messages show it before the value.
 
     Raises:
         ValueError: The text does not have this form, or a side is too long.

@@ -1,4 +1,4 @@
-"""Settings that only have an effect if a YAML file passes them on to its components by interpolation."""
+"""Settings that have no effect unless a YAML file passes them on to its components by interpolation."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -120,7 +120,7 @@ def _resolved(source: Document, overrides: Sequence[Override], schema: type) -> 
 
 
 def _checked(values: Any, schema: type[T], classes: bool) -> T:
-    """Convert plain values to the schema's type and, with ``classes``, check them together."""
+    """Convert plain values to the schema's type and, if ``classes`` is set, check that they match each other."""
     config: T = convert(values, schema, "", classes=classes)
     if classes and hasattr(config, "check"):
         try:
@@ -133,7 +133,7 @@ def _checked(values: Any, schema: type[T], classes: bool) -> T:
 def _located(
     error: InvalidValueError, source: Document, overrides: list[Override], schema: type[T], classes: bool
 ) -> str:
-    """Prefix an error with the first override that causes it or, if no override does, with the file and line."""
+    """Prefix an error with the first override that causes it or, if no override causes it, with the file and line."""
 
     @functools.cache
     def fails(count: int) -> bool:
@@ -146,7 +146,7 @@ def _located(
 
     entries = dict(_entries(source.values))
     written = entries.get(error.key)
-    refers = isinstance(written, str) and "${" in written  # perhaps to a key that an override changes
+    refers = isinstance(written, str) and "${" in written  # it may refer to a key that an override changes
     suspects = (i for i, change in enumerate(overrides) if refers or change.concerns(error.key))
     blamed = None if fails(0) else next((overrides[i] for i in suspects if fails(i + 1) and not fails(i)), None)
     if blamed is None:

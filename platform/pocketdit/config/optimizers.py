@@ -17,9 +17,9 @@ class OptimizerSupport:
 
     Attributes:
         class_path: Import path of the class, as in a configuration.
-        note: How it is used, for the table.
-        refused: The reason for each feature that the optimizer does not support: ``FSDP2``, ``LORA`` or, for stages
-            that average their weights themselves, ``OWN_EMA``.
+        note: Remark on the optimizer for the table.
+        refused: The features that the optimizer does not support, each with the reason: ``FSDP2``, ``LORA``, or
+            ``OWN_EMA`` for stages that average their weights themselves.
         package: Package that must be installed in addition, if any.
         constant_rate: Whether the learning rate must stay constant after the warm-up.
     """
@@ -36,7 +36,7 @@ class OptimizerSupport:
         return self.class_path.rpartition(".")[2]
 
     def reason(self, feature: str) -> str | None:
-        """Return why the optimizer does not support a feature, or None if it does."""
+        """Return the reason why the optimizer does not support a feature, or None if it does."""
         return dict(self.refused).get(feature)
 
 
@@ -71,7 +71,7 @@ _BY_PATH = {support.class_path: support for support in TESTED}
 
 
 def support_of(class_path: str) -> OptimizerSupport | None:
-    """Return what a tested optimizer supports, or None for one that has not been tested."""
+    """Return what a tested optimizer supports, or None if the optimizer has not been tested."""
     return _BY_PATH.get(class_path)
 
 
@@ -84,7 +84,7 @@ def require_supported(class_path: str, feature: str) -> None:
 
 
 def check_optimizer(class_path: str, strategy: str, decay: str) -> None:
-    """Raise ``ValueError`` if an optimizer is known not to support a strategy or a schedule of the learning rate."""
+    """Raise ``ValueError`` if an optimizer is known not to support a strategy or a learning-rate schedule."""
     if strategy == FSDP2:
         require_supported(class_path, FSDP2)
     support = support_of(class_path)

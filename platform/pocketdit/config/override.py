@@ -19,7 +19,7 @@ from pocketdit.config.typed import plain
 from pocketdit.errors import ConfigError
 
 _KEY = re.compile(r"[^\s.=\[\]]+(\.[^\s.=\[\]]+)*")
-# First characters of values other than plain scalars.
+# First characters of YAML values other than plain scalars.
 _INDICATORS = tuple("[{'\"|>&!*")
 _LONGEST_HINT = 200  # maximum number of characters of a value that a message repeats
 _EMPTY = ("", "~", "null", "Null", "NULL", "''", '""')
@@ -78,7 +78,7 @@ class Override:
 
 
 def escape(text: str) -> str:
-    """Escape ``${`` in text where it does not begin an interpolation."""
+    """Escape every ``${`` in text that contains no interpolations."""
     return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
 
 
@@ -94,7 +94,7 @@ def place(text: str) -> str:
 
 
 def change(key: str, value: Any) -> Override:
-    """Create an override from a typed value, which is not parsed again.
+    """Create an override from a typed value, which is not parsed as YAML.
 
     Raises:
         ConfigError: ``key`` is not a dotted key.

@@ -21,7 +21,7 @@ class Project:
 
     Attributes:
         modules: Modules and packages whose classes YAML files may name, in addition to those of PocketDiT.
-        trackers: Tracking URIs to which ``lightning sync`` and ``--resume`` may send the runs of other people.
+        trackers: Tracking URIs to which ``lightning sync`` and ``--resume`` may send runs of other people.
     """
 
     modules: tuple[str, ...] = ()

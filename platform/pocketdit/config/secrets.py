@@ -18,7 +18,8 @@ _ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\s*:\s*([A-Za-z_]\w*)")
 _DEFAULT = re.compile(r"\$\{\s*oc\.env\s*:[^}]*,")  # ${oc.env:NAME,default}
 # The password in scheme://user:password@host. Digits before a slash are a port, as in http://host:5000/a@b.
 _PASSWORD = re.compile(r"(?<=://)(?!\[)([^/\s:@'\"]*):(?!\d+[/?#'\"])((?:\$\{[^}]*\}|[^\s@])+)@")
-# The values of parameters that hold secrets, as in ?token=VALUE, or ;PWD=VALUE in an ODBC string, which URLs encode.
+# Values of parameters that contain secrets, as in ?token=VALUE, or as in ;PWD=VALUE in an ODBC string, which may be
+# percent-encoded in a URL.
 _PARAMETER = re.compile(
     r"(?i)((?:[?&;#]|%3B|%26)(?:[\w.-]*(?:password|passwd|pwd|token|secret|signature|credential|(?:api|access)[_-]?key)"
     r"|pass|sig|auth|key)(?:=|%3D))((?:\$\{[^}]*\}|[^&;\s'\"])+)"
@@ -79,7 +80,7 @@ def resolve(text: str) -> str:
 
 
 def _secrets(text: str) -> list[str]:
-    """Return the passwords and the secret parameters of the URLs in text."""
+    """Return the passwords and the values of secret parameters in the URLs of a text."""
     return [match[2] for pattern in (_PASSWORD, _PARAMETER) for match in pattern.finditer(text)]
 
 
@@ -90,15 +91,15 @@ def environment_values(written: Any) -> set[str]:
 
 
 def remember(written: Any) -> None:
-    """Remember the environment variables in ``written`` that hold secrets, so that ``mask`` hides their values.
+    """Remember the values of environment variables in ``written`` that contain secrets, so that ``mask`` hides them.
 
-    Their names suggest a secret, or they are the password or a secret parameter of a URL.
+    A variable contains a secret if its name suggests one, or if it is the password or a secret parameter of a URL.
     """
     names = {name for text in _texts(written) for name in _ENVIRONMENT.findall(text) if _SECRET_NAME.search(name)}
     secrets = (secret for text in _texts(written) for secret in _secrets(text))
     names |= {name for secret in secrets for name in _ENVIRONMENT.findall(secret)}
     for value in (value for name in names if len(value := os.environ.get(name, "")) >= _LEAST_LENGTH):
-        _seen.update((value, unquote(value), quote(value, safe="")))  # libraries decode and encode URLs
+        _seen.update((value, unquote(value), quote(value, safe="")))  # libraries may decode or encode URLs
 
 
 def with_references(resolved: Any, written: Any, values: set[str]) -> Any:

@@ -13,9 +13,9 @@ class Sharding:
     """Settings of ``training.strategy: fsdp2``.
 
     Attributes:
-        group: Processes that share one copy of the weights: "all" processes of the run, those of a "node", or a number
-            of processes. With several groups, each has a copy, and gradients are also averaged across the groups
-            (hybrid sharding).
+        group: Processes that share one copy of the weights: "all" for all processes of the run, "node" for the
+            processes of a node, or a number of processes. With several groups, each group has a copy, and gradients are
+            also averaged across the groups (hybrid sharding).
         weights: Dtype in which processes send weights to each other and compute with them. Each process stores and
             updates its shard in fp32. "bfloat16" requires bf16 precision.
         gradients: Dtype in which gradients are averaged across processes.

@@ -18,8 +18,8 @@ MAX_NODES = 100_000
 MAX_CHARACTERS = 1_000_000
 MAX_BITS = 4096  # maximum size of an integer in bits; Python refuses to print much larger integers
 
-# The beginning of an interpolation: its key and "}", its function and ":", or an interpolation inside it. After an odd
-# number of backslashes, "${" is text.
+# Matches the beginning of an interpolation: up to the "}" after its key, the ":" after its function, or the "${" of an
+# interpolation inside it. After an odd number of backslashes, "${" does not begin an interpolation.
 _INTERPOLATION = re.compile(r"(?<!\\)(?:\\\\)*\$\{\s*([^${}:]*?)\s*(:|\}|\$\{|\Z)")
 
 Key = tuple[str, ...]
@@ -111,7 +111,8 @@ def _references(text: str, key: Key) -> list[str]:
     """Return the names to which the interpolations in the text at ``key`` refer.
 
     Raises:
-        InvalidValueError: An interpolation calls a function other than ``oc.env`` or has another one in its key.
+        InvalidValueError: An interpolation calls a function other than ``oc.env``, or its key contains another
+            interpolation.
     """
     names = []
     for name, end in _INTERPOLATION.findall(text):
@@ -125,7 +126,7 @@ def _references(text: str, key: Key) -> list[str]:
 
 
 def _absolute(name: str, key: Key) -> Key:
-    """Return the parts of a reference in the value at ``key``. One leading dot refers to the container of the value."""
+    """Return the absolute key of a reference in the value at ``key``. A leading dot refers to the value's container."""
     dots = len(name) - len(name.lstrip("."))
     parts = tuple(part for part in re.split(r"[.\[\]]+", name) if part)
     return (*key[: max(0, len(key) - dots)], *parts) if dots else parts

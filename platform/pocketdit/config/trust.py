@@ -1,7 +1,7 @@
-"""Check that the classes in a configuration are trusted. This is done before they are imported, which runs their code.
+"""Checks that the classes in a configuration are trusted, before they are imported, because an import runs code.
 
 A configuration may be downloaded, and a run folder may come from another person. Both may only name classes of this
-project, the library classes in this module, and classes of the modules that the user lists in ``pocketdit.toml``.
+project, the library classes listed below, and classes of the modules that the user lists in ``pocketdit.toml``.
 """
 
 from pocketdit.config.errors import did_you_mean_or_all, nearest
@@ -33,11 +33,12 @@ def require_trusted(class_path: str) -> None:
     """Check that a configuration may name a class.
 
     Raises:
-        ConfigError: The class is known not to work, or it is not trusted. Then the message explains how to trust it.
+        ConfigError: The class is known not to work, or it is not trusted. In the latter case, the message explains how
+            to trust it.
     """
     if class_path in LIBRARY_CLASSES:
         return
-    require_working(class_path)  # instead of saying how to trust it
+    require_working(class_path)  # must come first, because it would not help to trust a class that does not work
     if "__main__" in class_path.split("."):
         raise ConfigError(f"{class_path} is not trusted, because importing __main__ runs a program")
     top = class_path.partition(".")[0]

@@ -151,7 +151,7 @@ def _union(node: _Node, members: Sequence[Any]) -> Any:
 
 
 def _kinds(members: Sequence[Any]) -> tuple[dict[Any, Any], Any]:
-    """Return the dataclasses of a union by their ``kind``, and the one that has none."""
+    """Return a mapping from each ``kind`` to its dataclass in a union, and the dataclass without a ``kind``, if any."""
     classes = [cls for cls in members if is_dataclass(cls)]
     kinds = {kind: cls for cls in classes for kind in get_args(get_type_hints(cls).get("kind"))}
     return kinds, next((cls for cls in classes if cls not in kinds.values()), None)

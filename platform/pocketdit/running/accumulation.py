@@ -1,4 +1,4 @@
-"""Accounting for steps that accumulate several batches: means over a step's batches, and counters across resumes."""
+"""Callbacks for steps of several batches: they average a step's outputs, and adapt the counters of resumed runs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from typing_extensions import override
 
 
 def scalars(outputs: Any) -> dict[str, float]:
-    """Return the scalar outputs of a training step as floats by name."""
+    """Return the scalar outputs of a training step as a mapping from names to floats."""
     values = outputs if isinstance(outputs, Mapping) else {}
     return {
         name: float(value)
@@ -46,7 +46,7 @@ class StepMeans(Callback):
         for name, value in values.items():
             samples = self._samples[name] = self._samples.get(name, 0) + size
             mean = self._means.get(name, value)
-            # In this form, the mean of equal values, and hence of a single batch, is exactly that value.
+            # With this formula, the mean of equal values, and hence of a single batch, is exactly that value.
             self._means[name] = mean + (value - mean) * size / samples if samples > size else value
         if trainer.global_step != self.steps:
             self.steps, self.last = trainer.global_step, self._means
@@ -59,7 +59,7 @@ class BatchCounters(Callback):
     Random draws, the end of a step, and the logged step are derived from these counters.
 
     Args:
-        accumulate: Batches per step.
+        accumulate: Number of batches per step.
     """
 
     def __init__(self, accumulate: int) -> None:

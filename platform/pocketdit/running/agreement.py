@@ -11,10 +11,10 @@ from pocketdit.running.lineage import differences
 
 
 class RequireAgreement(Callback):
-    """Stops a run whose processes were started differently, for example on a node with another copy of the files.
+    """Stops a run if its processes were started differently, for example on a node with different copies of the files.
 
     Args:
-        facts: What must be equal in all processes, by key.
+        facts: Values that must be equal in all processes, by key.
     """
 
     def __init__(self, facts: Mapping[str, Any]) -> None:
@@ -24,7 +24,7 @@ class RequireAgreement(Callback):
         """Compare the facts of all processes, before they exchange anything else.
 
         Raises:
-            ConfigError: They differ. Every process raises the same error.
+            ConfigError: The facts differ. Every process raises the same error.
         """
         gathered = gather(self.facts, trainer.world_size)
         for rank, facts in enumerate(gathered):

@@ -1,4 +1,4 @@
-"""Build the encoders, network, stage, and data module that a configuration describes."""
+"""Builds the encoders, network, stage, and data module that a configuration describes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -34,7 +34,8 @@ def build_encoders(experiment: AnyExperiment, data: DataDescription | None = Non
 
     Args:
         experiment: The configuration.
-        data: Description of the data set. Encoders whose results it stores are loaded when they are first needed.
+        data: Description of the data set. If it stores the outputs of an encoder, the encoder is only loaded when it is
+            first needed.
 
     Raises:
         ConfigError: The latent channels, the downscaling factor, or the text widths do not match, or the data set was
@@ -63,13 +64,13 @@ def build_encoders(experiment: AnyExperiment, data: DataDescription | None = Non
 def build_autoencoder(
     component: Component, stored: Mapping[str, Any] | None
 ) -> tuple[Autoencoder | Deferred[Autoencoder], Mapping[str, int]]:
-    """Build an autoencoder, or defer this if the data set stores its latents.
+    """Build an autoencoder. If the data set stores its latents, it is only built when it is first needed.
 
     Returns:
-        The autoencoder, and its "channels" and "factor".
+        The autoencoder, and a mapping that contains its "channels" and "factor".
 
     Raises:
-        ConfigError: The latents come from another autoencoder.
+        ConfigError: The data set was encoded with another autoencoder.
     """
 
     def load() -> Autoencoder:
@@ -91,13 +92,13 @@ def build_autoencoder(
 def build_text_encoders(
     components: Sequence[Component], stored: Sequence[Mapping[str, Any]], key: str = "text_encoders"
 ) -> tuple[Sequence[TextEncoder] | Deferred[Sequence[TextEncoder]], list[int]]:
-    """Build text encoders, or defer this if the data set stores their embeddings.
+    """Build text encoders. If the data set stores their embeddings, they are only built when they are first needed.
 
     Returns:
-        The text encoders, and their widths.
+        The text encoders, and the width of each one.
 
     Raises:
-        ConfigError: The embeddings come from other text encoders.
+        ConfigError: The data set was encoded with other text encoders.
     """
     if stored and len(stored) != len(components):
         names = ", ".join(str(identity["class"]).rpartition(".")[2] for identity in stored)
@@ -124,7 +125,7 @@ def build_text_encoders(
 
 
 def require_equal(key: str, value: object, other: str, expected: object) -> None:
-    """Raise ``ConfigError`` if a configured value does not match that of an encoder."""
+    """Raise ``ConfigError`` if a configured value does not match the encoder's value."""
     if value != expected:
         raise ConfigError(f"{key} is {value}, but must be {expected} to match {other}")
 
@@ -163,7 +164,7 @@ def build_stage(experiment: AnyExperiment, encoders: Encoders, data: DataDescrip
 
 
 def stage_without_text(stage: Component, data: DataDescription) -> Component:
-    """Return a stage's configuration, in which the teacher does not load text encoders whose embeddings are stored.
+    """Return the stage's configuration. If the teacher's text embeddings are stored, its text encoders are not loaded.
 
     Raises:
         ConfigError: The stored embeddings come from another teacher's text encoders.

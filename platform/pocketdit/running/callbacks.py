@@ -25,7 +25,7 @@ class Progress(Callback):
 
     Args:
         heading: Text that the first process prints when training starts.
-        means: The means of each step's outputs.
+        means: The callback that averages the outputs of each step.
     """
 
     def __init__(self, heading: str, means: StepMeans) -> None:
@@ -51,7 +51,7 @@ class Progress(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Advance the line, and show the losses at every logged step."""
+        """Advance the progress line, and show the losses at every logged step."""
         if self.line is None:
             return
         text, every = None, trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it dynamically
@@ -65,15 +65,15 @@ class Progress(Callback):
         self.line.advance(trainer.global_step, f"loss {text}" if text else None)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Close the line."""
+        """Close the progress line."""
         self.close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Close the line, so that the error starts on a new one."""
+        """Close the progress line, so that the error starts on a new line."""
         self.close()
 
     def close(self) -> None:
-        """Close the line if it is open."""
+        """Close the progress line if it is open."""
         if self.line is not None:
             self.line.close()
             self.line = None
@@ -106,17 +106,17 @@ class MeasureForms(Callback):
         self.forms = MeasuredForms()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Replace the default choice in every network of the stage."""
+        """Make every network of the stage choose its forms by measurement."""
         for module in pl_module.modules():
             if isinstance(module, DiTLevel):
                 module.choose = self.forms
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the choices of all processes."""
+        """Return the forms that all processes have chosen."""
         return self.forms.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the choices."""
+        """Restore the chosen forms."""
         self.forms.load_state_dict(state_dict)
 
 
@@ -143,7 +143,7 @@ class TrainMetrics(Callback):
 
     Args:
         every: Number of optimizer steps between logged values.
-        means: The means of each step's outputs.
+        means: The callback that averages the outputs of each step.
     """
 
     def __init__(self, every: int, means: StepMeans) -> None:

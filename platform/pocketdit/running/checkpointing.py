@@ -32,8 +32,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
         """Load a checkpoint, which may be sharded, without unpickling code.
 
-        torch writes a zip archive with a CRC-32 of every tensor but does not check it, so it is checked here. That
-        takes about half a second per gigabyte.
+        torch writes a zip archive that contains a CRC-32 of every tensor, but does not check it when it loads the
+        archive. This method does, which takes about half a second per gigabyte.
 
         Raises:
             RunError: The file is damaged or is not a checkpoint.
@@ -76,10 +76,10 @@ def consolidate(folder: RunFolder, to: Path | None = None) -> tuple[int, Path]:
 
     Args:
         folder: The run folder. No other process may train in it.
-        to: The file. With None, it replaces the sharded checkpoint.
+        to: The file to write. If it is None, the file replaces the sharded checkpoint.
 
     Returns:
-        The step of the checkpoint, and the file.
+        The step of the checkpoint, and the path of the file.
 
     Raises:
         RunError: The run has no sharded checkpoint, it is damaged, or the file cannot be written.
@@ -88,7 +88,7 @@ def consolidate(folder: RunFolder, to: Path | None = None) -> tuple[int, Path]:
         state = "is already a single file" if folder.checkpoint.is_file() else "does not exist"
         raise RunError(f"{folder.checkpoint} {state}, so there is nothing to consolidate")
     if to is not None and to.is_dir():
-        raise RunError(f"--to {to}: this is a folder; name a file")
+        raise RunError(f"--to {to}: this is a folder; specify a file")
     checkpoint = read_consolidated(folder.checkpoint)
     if not {"global_step", "loops"} <= checkpoint.keys():
         raise RunError(f"{folder.checkpoint} does not contain a training state; copy the checkpoint again")
@@ -104,8 +104,8 @@ class Checkpoints(Callback):
     Args:
         folder: The run folder.
         every: Number of optimizer steps between checkpoints.
-        config: The resolved configuration as YAML. It is written to the run folder when training starts. In a resumed
-            run, this is after the checkpoint has been loaded.
+        config: The resolved configuration as YAML. It is written to the run folder when training starts, which in a
+            resumed run is after the checkpoint has been loaded.
     """
 
     def __init__(self, folder: RunFolder, every: int, config: str) -> None:
@@ -130,7 +130,7 @@ class Checkpoints(Callback):
     def save(self, trainer: Trainer, module: Any) -> None:
         """Save a checkpoint and the weights. This must be called on every rank."""
         sharded = isinstance(trainer.strategy, ShardedStrategy) and trainer.strategy.saves_shards
-        # A folder cannot be replaced by another folder or by a file in one step.
+        # Unlike a file, a folder cannot be replaced in a single atomic operation.
         in_place = not (sharded or self.folder.checkpoint.is_dir())
         path = self.folder.checkpoint if in_place else self.folder.new_checkpoint
         trainer.save_checkpoint(path, weights_only=False)  # weights_only=False includes the optimizer state
@@ -139,7 +139,7 @@ class Checkpoints(Callback):
         self.save_weights(trainer, module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the weights of a finished run that has lost them. Such a run does not take any step."""
+        """Save the weights of a finished run whose weights file is missing. Such a run takes no further step."""
         if self.saved_at < 0:
             self.save_weights(trainer, pl_module)
 
@@ -161,11 +161,11 @@ class RequireFolder(Callback):
         self.identity: tuple[int, int] | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember the folder."""
+        """Record the identity of the folder."""
         self.identity = identity(self.folder)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Raise ``RunError`` if the folder is not the same as before."""
+        """Raise ``RunError`` if the folder was deleted or replaced."""
         if trainer.is_global_zero and (self.identity is None or identity(self.folder) != self.identity):
             raise RunError(
                 f"{self.folder.name} was deleted or replaced during training; the run stopped at step "
@@ -190,7 +190,7 @@ class Finish(Callback):
         self.logger = logger
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the weights and the configuration, and write ``finished``."""
+        """Log the weights and the configuration, and write the file ``finished``."""
         if trainer.is_global_zero:
             self.logger.log_artifact(self.folder.weights)
             self.logger.log_artifact(self.folder.config)

@@ -1,4 +1,4 @@
-"""Converts sharded checkpoints to the form of a single file, which does not depend on the number of processes."""
+"""Converts sharded checkpoints to the single-file form, which does not depend on the number of processes."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ def read_consolidated(path: Path) -> dict[str, Any]:
     All tensors are read into the memory of this process. A process group is not needed.
 
     Args:
-        path: The folder.
+        path: The folder of the checkpoint.
 
     Raises:
         RunError: A file is missing or damaged, or the folder is not a checkpoint.
@@ -52,12 +52,12 @@ def read_consolidated(path: Path) -> dict[str, Any]:
 
 
 def empty(item: object) -> Tensor | None:
-    """Return an empty tensor for the entry of a tensor in an index of shards, and None for other entries."""
+    """Return an uninitialized tensor if an entry in the index of shards describes a tensor, and None otherwise."""
     return torch.empty(item.size, dtype=item.properties.dtype) if isinstance(item, TensorStorageMetadata) else None
 
 
 def nest(values: Mapping[tuple[str | int, ...], Any]) -> dict[str, Any]:
-    """Return nested dictionaries and lists, given values by their paths, in which whole numbers are list indices."""
+    """Build nested dictionaries and lists from a mapping of paths to values. Integers in paths are list indices."""
     root: dict[Any, Any] = {}
     for path, value in values.items():
         inner = root
@@ -75,7 +75,7 @@ def _with_lists(value: Any) -> Any:
 
 
 def number_parameters(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert an optimizer's state with parameter names to torch's form, in which parameters are numbered."""
+    """Convert an optimizer's state that uses parameter names to torch's form, which numbers the parameters."""
     names = [name for group in state["param_groups"] for name in group["params"]]
     numbers = {name: number for number, name in enumerate(names)}
     groups = [{**group, "params": [numbers[name] for name in group["params"]]} for group in state["param_groups"]]
@@ -83,7 +83,7 @@ def number_parameters(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def name_parameters(state: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Convert an optimizer's state with numbered parameters to the form with names.
+    """Convert an optimizer's state that numbers the parameters to the form that uses parameter names.
 
     Args:
         state: The state.

@@ -1,7 +1,7 @@
-"""Cost estimate of a run, which ``lightning run FILE --plan`` prints.
+"""The cost estimate of a run, which ``lightning run FILE --plan`` prints.
 
-If a step fits on this machine's CPU or GPU, it is timed there. Otherwise, the step is counted on the meta device, and
-its time is predicted for several GPUs.
+If a step is small enough for this machine's CPU or GPU, it is timed there. Otherwise, its FLOPs and memory are counted
+on the meta device, and its time is predicted for several GPUs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ MAX_MEASURED_MEMORY = 0.9
 
 
 def parameter_counts(experiment: AnyExperiment) -> dict[str, int]:
-    """Return the parameter count of every width, of the decoder, or of the autoencoder, by label."""
+    """Return the parameter counts of all widths, or of the decoder or autoencoder, as a mapping from labels."""
     match experiment:
         case Experiment():
             return {f"{width:g}x": count for width, count in parameters_by_width(experiment.backbone).items()}
@@ -80,13 +80,13 @@ def cost_estimate(experiment: AnyExperiment) -> str:
 
 
 def stage_cost(experiment: AnyExperiment) -> StageCost | None:
-    """Return the cost of a step on the run's data set, or None if the stage has no estimate."""
+    """Return the cost of a step on the run's data set, or None if the stage provides no estimate."""
     cost: StageCost | None = import_class(experiment.stage.class_path).cost(experiment)
     return cost and without_stored(cost, describe_unopened(experiment))
 
 
 def counted_step(cost: StageCost, training: Training) -> tuple[StepCount, torch.device | None, float | None]:
-    """Count a step. If this machine can time it, also return the device and the duration of the step in seconds."""
+    """Count the FLOPs and memory of a step. If this machine can time it, also return the device and the seconds."""
     device = measuring_device(cost, training)
     if device is None:
         return count_step(cost, META, bf16=training.precision != "32-true"), None, None
@@ -96,7 +96,7 @@ def counted_step(cost: StageCost, training: Training) -> tuple[StepCount, torch.
 
 
 def estimated_memory(experiment: AnyExperiment) -> int:
-    """Return the estimated memory of a process in bytes, or 0 if the stage has no estimate."""
+    """Return the estimated memory of a process in bytes, or 0 if the stage provides no estimate."""
     cost = stage_cost(experiment)
     if cost is None:
         return 0
@@ -105,7 +105,7 @@ def estimated_memory(experiment: AnyExperiment) -> int:
 
 
 def cluster_of(training: Training) -> Cluster:
-    """Return the processes that a run is configured for."""
+    """Return the cluster of processes that a run is configured for."""
     devices, sharding = devices_per_node(training), training.sharding
     return Cluster(
         processes=devices * training.nodes,
@@ -128,7 +128,7 @@ def measuring_device(cost: StageCost, training: Training) -> torch.device | None
 
 
 def pass_table(count: StepCount) -> str:
-    """Return a table of the passes of a batch."""
+    """Return a table of the passes through networks that each batch requires."""
     rows = [
         [
             step.label,
@@ -146,7 +146,7 @@ def pass_table(count: StepCount) -> str:
 def process_memory(
     experiment: AnyExperiment, count: StepCount, cluster: Cluster, device: torch.device | None
 ) -> dict[str, int]:
-    """Return the memory of a process by purpose. On a CPU, this includes the program itself."""
+    """Return the memory of a process in bytes, by purpose. On a CPU, this includes the program itself."""
     on_cpu = device is not None and device.type == "cpu"
     return count.memory(cluster) | (program_memory(experiment, count) if on_cpu else {})
 
@@ -188,7 +188,7 @@ def predicted_times(count: StepCount, cluster: Cluster, training: Training) -> l
 
 
 def prediction(count: StepCount, cluster: Cluster, training: Training, gpu: Gpu) -> str:
-    """Return the predicted speed and time on a GPU, and what bounds the speed."""
+    """Return the predicted speed and training time on a GPU, and what limits the speed, as text."""
     needed = sum(count.memory(cluster).values())
     if needed > gpu.memory:
         return f"out of memory: {needed / 1e9:.0f} GB needed, {gpu.memory / 1e9:.0f} GB available"
@@ -198,7 +198,7 @@ def prediction(count: StepCount, cluster: Cluster, training: Training, gpu: Gpu)
 
 
 def count_threads() -> str:
-    """Return the number of CPU threads of a process, for display."""
+    """Return the number of CPU threads of this process as text."""
     threads = torch.get_num_threads()
     return "1 thread" if threads == 1 else f"{threads} threads"
 

@@ -21,7 +21,7 @@ def describe(data: LightningDataModule) -> DataDescription:
 def describe_unopened(experiment: BaseExperiment) -> DataDescription:
     """Return what the data set stores, without reading its samples, or the defaults if this is not known.
 
-    A data module's class may define ``describe_unopened(init_args)`` for this.
+    A data module's class may define ``describe_unopened(init_args)`` for this purpose.
     """
     describe = getattr(import_class(experiment.data.class_path), "describe_unopened", None)
     found: DataDescription = DataDescription() if describe is None else describe(experiment.data.init_args)
@@ -40,7 +40,7 @@ def require_available(experiment: BaseExperiment) -> None:
 
 
 def caption_notes(data: LightningDataModule, text_encoders: Sequence[TextEncoder]) -> list[str]:
-    """Return lines about parts of captions that the text encoders do not see. Only part of a large data set is read."""
+    """Return notes on the captions that exceed the text encoders' limits. Only part of a large data set is read."""
     if not isinstance(data, CaptionedData) or not text_encoders:
         return []
     coverages, complete = {}, True

@@ -1,4 +1,4 @@
-"""Errors for files that cannot be written or read."""
+"""Errors for checkpoint files that cannot be written or read."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""``lightning run``: train a network as configured and save it in a run folder."""
+"""Trains a network as configured, and saves it in a run folder."""
 
 import contextlib
 import logging
@@ -55,11 +55,11 @@ def run(
     Args:
         loaded: The configuration.
         resume: The name or path of the run to resume. "" resumes the experiment's run ``name`` or, without a name, its
-            latest run. If the experiment has no run yet, or with None, a new run starts.
-        name: Name of a new run.
+            latest run; if there is no such run, a new run starts. None always starts a new run.
+        name: Name of a new run. Defaults to the current time.
         allow_changes: Whether a resumed run may continue with different settings.
-        callbacks: Callbacks in addition to the run's own.
-        tags: MLflow tags in addition to the run's own.
+        callbacks: Callbacks in addition to those that every run has.
+        tags: MLflow tags in addition to those that every run has.
 
     Returns:
         The run folder.
@@ -173,7 +173,7 @@ def open_data(experiment: AnyExperiment, allow_changes: bool) -> tuple[Lightning
 
 
 def autoencoder_attribution(experiment: AnyExperiment) -> str:
-    """Return whom a run must credit for the weights of its frozen autoencoder, or ""."""
+    """Return the attribution that a run owes for the weights of its frozen autoencoder, or "" if none is required."""
     if isinstance(experiment, AutoencoderExperiment):
         return ""
     cls = import_class(experiment.autoencoder.class_path)
@@ -213,7 +213,8 @@ def fit(
     """Call ``Trainer.fit``, and raise known failures as errors with a one-line message.
 
     Raises:
-        RunError: Memory ran out, the checkpoint does not match the network, or the run was interrupted.
+        RunError: Memory ran out, the connection to another process was lost, the checkpoint does not match the network,
+            or the run was interrupted.
     """
     os.environ[FOLDER_VARIABLE] = str(folder.path.resolve())
     keep_freed_memory()
@@ -253,7 +254,7 @@ def require_steps_left(folder: RunFolder, checkpoint: Path, max_steps: int) -> N
     step = checkpoint_step(checkpoint)
     if step > max_steps:
         raise ConfigError(
-            f"training.max_steps is {max_steps}, but {folder.name} is already at step {step}; set it to a later step"
+            f"training.max_steps is {max_steps}, but {folder.name} is already at step {step}; increase max_steps"
         )
 
 
@@ -277,7 +278,7 @@ def print_unfinished_parents(experiment: AnyExperiment) -> None:
 
 
 def print_report(folder: RunFolder, experiment: AnyExperiment, seconds: float) -> None:
-    """Print where the results are and what to do next."""
+    """Print the paths of the results and the commands to run next."""
     previews = sorted(folder.samples.glob("*.png"))
     print(f"\nfinished {folder.name} in {seconds / 60:.1f} min")
     if previews:

@@ -1,4 +1,4 @@
-"""Selects the folder that a run trains in: a new one, or that of a run to resume."""
+"""Selects the folder that a run trains in: a new folder, or the folder of the run to resume."""
 
 import contextlib
 import os
@@ -84,7 +84,7 @@ def create_folder(folder: RunFolder, experiment: BaseExperiment, loaded: Loaded[
 
 
 def launcher_name() -> str | None:
-    """Return a run name shared by all processes of an external launcher (torchrun, srun), or None without one."""
+    """Return a run name that all processes of torchrun or srun share, or None if there is only one process."""
     if (environment_number("WORLD_SIZE", "SLURM_NTASKS") or 1) < 2:
         return None
     for variable in ("TORCHELASTIC_RUN_ID", "SLURM_JOB_ID"):

@@ -42,7 +42,7 @@ def image_grid(rows: Sequence[Tensor], row_labels: Sequence[str], captions: Sequ
 
 
 def wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
-    """Break text at spaces into lines of at most ``width`` pixels, except for longer words."""
+    """Break text at spaces into lines of at most ``width`` pixels. Words that are wider are not broken."""
     lines = [""]
     for word in text.split():
         extended = f"{lines[-1]} {word}".strip()

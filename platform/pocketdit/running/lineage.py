@@ -15,11 +15,11 @@ ExperimentT = TypeVar("ExperimentT", bound=BaseExperiment)
 
 
 def pin(loaded: Loaded[ExperimentT], recorded: dict[str, str]) -> Loaded[ExperimentT]:
-    """Replace every parent with its full name, EXPERIMENT/RUN, so that later runs do not change which run is meant.
+    """Replace every parent with its full name, EXPERIMENT/RUN, which refers to the same run even after later runs.
 
     Args:
         loaded: The configuration.
-        recorded: The recorded parents of a resumed run. They are kept if the configuration still refers to them.
+        recorded: The recorded parents of a resumed run, which are kept if the configuration still refers to them.
 
     Raises:
         RunError: A parent does not exist.
@@ -40,12 +40,12 @@ def full_name(runs: Path, run: str) -> str:
 
 
 def parents(experiment: BaseExperiment) -> dict[str, RunFolder]:
-    """Return the run folders of the parents by role. Raises ``RunError`` if a parent does not exist."""
+    """Return the run folder of each parent, by role. Raises ``RunError`` if a parent does not exist."""
     return {role: find(Path(experiment.runs), run) for role, run in experiment.parents.items()}
 
 
 def tags(experiment: BaseExperiment) -> dict[str, str]:
-    """Return the names of the parents and the hashes of their weights as tags for tracking."""
+    """Return the names of the parents and the hashes of their weights as MLflow tags."""
     tags = {}
     for role, folder in parents(experiment).items():
         tags[f"parent.{role}"] = folder.name
@@ -58,7 +58,7 @@ def verify(folder: RunFolder, experiment: BaseExperiment) -> dict[str, str]:
     """Record a new run's parents in ``parents.json``, or check a resumed run's parents against this file.
 
     Returns:
-        The tags of the parents.
+        The MLflow tags that identify the parents.
 
     Raises:
         RunError: The file is damaged, or a parent's weights have changed since the run began, so that a resumed run

@@ -57,7 +57,7 @@ class Model:
         return to_uint8(require_finite(images, f"{self.name} at width {width:g}"))
 
     def describe(self, width: float, sampling: Sampling) -> dict[str, Any]:
-        """Return everything that determines the image of a prompt, as values that JSON can represent."""
+        """Return everything that determines a prompt's image, as values that JSON can represent."""
         noise = {} if sampling.noise == "torch" else {"noise": sampling.noise}
         return {
             **self.weights,
@@ -73,7 +73,7 @@ class Model:
         }
 
     def with_decoder(self, decoder: RunFolder) -> "Model":
-        """Return the same network with encoders that decode with the tiny decoder of a run."""
+        """Return a copy of the model that decodes images with the tiny decoder of another run."""
         encoders = with_decoder(self.encoders, self.experiment, decoder).to(torch.device(self.device))
         weights = {**self.weights, "decoder": decoder.name, "decoder_sha256": sha256_of(decoder.weights)}
         return replace(self, encoders=encoders, weights=weights)
@@ -85,10 +85,10 @@ def sampling_device() -> str:
 
 
 def load_model(folder: RunFolder, experiment: Experiment, lora_scale: float = 1.0, device: str | None = None) -> Model:
-    """Load the weights of a run and its encoders.
+    """Load the network and the encoders of a run.
 
     Args:
-        folder: The run.
+        folder: The run folder.
         experiment: Configuration of the run.
         lora_scale: Strength of the run's LoRA.
         device: Name of the device. None selects a GPU if there is one.

@@ -1,4 +1,4 @@
-"""Checks that all processes of a run exist or can be started, because a run would wait forever for missing ones."""
+"""Checks that all processes of a run exist or can be started. A run would wait forever for a missing process."""
 
 import os
 import sys
@@ -59,7 +59,7 @@ def require_processes(training: Training) -> None:
             "set training.precision=bf16-mixed"
         )
     if inherited_folder():
-        return  # the process that started this one has already checked
+        return  # the process that started this one has already made the remaining checks
     if devices * training.nodes > 1 and in_notebook():
         raise ConfigError(
             f"training.devices: a notebook can only train in one process, but {devices} are configured per node; set "
@@ -70,8 +70,8 @@ def require_processes(training: Training) -> None:
     if started is not None and started != configured:
         raise ConfigError(
             f"training.devices: {devices} per node and training.nodes={training.nodes} require "
-            f"{counted(configured, 'process', 'processes')}, but the launcher has started {started}; set both to what "
-            "the launcher starts"
+            f"{counted(configured, 'process', 'processes')}, but the launcher has started {started}; set both to match "
+            "the launcher"
         )
     variable = "LOCAL_WORLD_SIZE" if "RANK" in os.environ else "SLURM_NTASKS_PER_NODE"
     if started is not None and (per_node := environment_number(variable)) not in (None, devices):

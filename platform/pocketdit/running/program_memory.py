@@ -5,20 +5,20 @@ from pocketdit.config.experiment import AnyExperiment, Experiment
 from pocketdit.counts import counted
 from pocketdit.training.step_count import StepCount
 
-# The interpreter, torch, Lightning, the other modules of a run, and what their first use allocates: the resident set of
-# a run of experiments/tiny_decoder.yaml, whose tensors take 24 MiB.
+# Memory in bytes of the interpreter, torch, Lightning and the other modules of a run, including what their first use
+# allocates. Measured as the resident set size of a run of experiments/tiny_decoder.yaml, whose tensors take 24 MiB.
 PROGRAM = 600 << 20
-# The kernels that torch and oneDNN generate when a network is trained with text of a new length. Blocks share them, so
-# they do not depend on the depth. Measured by training one width with 24 lengths, on a processor with AVX512-BF16.
+# Memory in bytes of the kernels that torch and oneDNN generate for each new text length. All blocks share the kernels,
+# so the depth does not matter. Measured by training one width with 24 text lengths on a processor with AVX512-BF16.
 KERNELS_PER_LENGTH = 2.7 * 2**20
 # Without a backward pass, one of three matrix products per layer remains.
 FORWARD_ONLY = 1 / 3
 
 
 def program_memory(experiment: AnyExperiment, count: StepCount) -> dict[str, int]:
-    """Return the memory of the program and of its generated kernels in bytes, by purpose.
+    """Return the memory in bytes of the program and of the kernels generated at run time, by purpose.
 
-    The number of lengths is an upper bound: every batch has a new length until all lengths have occurred.
+    The number of text lengths is an upper bound: it assumes that every batch has a new length until all have occurred.
     """
     memory = {"program and libraries": PROGRAM}
     if not isinstance(experiment, Experiment):

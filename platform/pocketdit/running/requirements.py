@@ -42,7 +42,7 @@ def require_role(loaded: Loaded[AnyExperiment], role: str) -> None:
 def require_folder(experiment: BaseExperiment, resume: str | None, name: str | None) -> None:
     """Check that the run to resume exists, or that a new run's name is free.
 
-    Only the first process performs this check, because the others use its folder.
+    Only the first process performs this check, because the other processes use the same folder.
 
     Args:
         experiment: The configuration.
@@ -50,7 +50,7 @@ def require_folder(experiment: BaseExperiment, resume: str | None, name: str | N
         name: Name of a new run. Defaults to the current time.
 
     Raises:
-        ConfigError: The name of the new run is already taken or invalid, or another run is to be resumed.
+        ConfigError: The name of the new run is already taken or invalid, or differs from that of the run to resume.
         RunError: The run to resume does not exist.
     """
     if not is_first_process():

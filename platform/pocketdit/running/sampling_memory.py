@@ -50,7 +50,7 @@ class _LargestOperation(TorchDispatchMode):
 
 
 def least_sampling_bytes(experiment: Experiment, size: tuple[int, int], prompts: int) -> int:
-    """Return a lower bound on the memory for sampling: the network's largest operation or the images, in bytes.
+    """Return a lower bound in bytes on the memory for sampling: that of the network's largest operation or the images.
 
     Args:
         experiment: Configuration of the run, with the sampling settings.

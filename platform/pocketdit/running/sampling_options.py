@@ -37,10 +37,10 @@ def select_widths(
         asked: Widths that the user requested.
         experiment: Configuration of the run.
         run: Name of the run.
-        option: What the user writes before a width, for the message.
+        option: The option that sets the widths, as error messages show it before a width.
 
     Raises:
-        ConfigError: The run does not have a width.
+        ConfigError: The run does not have one of the requested widths.
     """
     widths = sorted(experiment.backbone.widths)
     for width in asked or ():

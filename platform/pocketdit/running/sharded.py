@@ -119,7 +119,7 @@ def save_shards(state: dict[str, Any], rest: Mapping[str, Any], path: Path, rank
     Args:
         state: State of the network and the optimizers. Each rank writes its shards.
         rest: Other training state. The first rank writes it.
-        path: The folder.
+        path: The folder of the checkpoint.
         rank: Rank of this process.
 
     Raises:
@@ -163,7 +163,7 @@ def require_undamaged(path: Path, rank: int = 0, ranks: int = 1) -> None:
     """Check the files of a sharded checkpoint before anything is loaded from it.
 
     Args:
-        path: The folder. Checkpoints of earlier versions have no checksums and are accepted.
+        path: The folder of the checkpoint. Checkpoints that earlier versions wrote have no checksums and are accepted.
         rank: Rank of this process, which checks every ``ranks``-th file.
         ranks: Number of processes that divide the files among themselves.
 
@@ -183,7 +183,7 @@ def require_undamaged(path: Path, rank: int = 0, ranks: int = 1) -> None:
                 raise damaged_file(path / name)
         except OSError as error:
             raise damaged_file(path / name) from error
-    # Without a valid index, torch would unpickle an index of each rank.
+    # Without a valid index, torch would look for an index of each rank and unpickle it.
     try:
         require_regular_file(path / INDEX)
         index = IndexUnpickler(io.BytesIO((path / INDEX).read_bytes())).load()

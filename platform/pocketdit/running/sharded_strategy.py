@@ -94,7 +94,7 @@ class ShardedStrategy(ModelParallelStrategy):
             raise mismatch(path) from error
 
     def load_sharded(self, path: Path) -> dict[str, Any]:
-        """Load a folder, from which every rank reads its shards. Another number of ranks may have written it."""
+        """Load a sharded checkpoint, which may have been written by a different number of ranks."""
         model = self.model
         assert model is not None
         message: str | None = None
@@ -114,7 +114,7 @@ class ShardedStrategy(ModelParallelStrategy):
         return load_rest(path)
 
     def load_full(self, path: Path) -> dict[str, Any]:
-        """Load a file, which the first rank reads and sends to the others."""
+        """Load a single-file checkpoint, which the first rank reads and sends to the other ranks."""
         model = self.model
         assert model is not None
         checkpoint: dict[str, Any] = {}
@@ -141,7 +141,7 @@ class ShardedStrategy(ModelParallelStrategy):
         return self.broadcast(checkpoint)
 
     def raise_first(self, message: str | None) -> None:
-        """Raise an error on all ranks if any of them has a message, because the others would wait for it."""
+        """Raise an error on all ranks if any rank has a message. Otherwise, the other ranks would wait forever."""
         if raised := list(filter(None, gather(message, self.world_size))):
             raise RunError(raised[0])
 

@@ -45,13 +45,14 @@ class DataWait(Profiler):
 
 
 def peak_steps(experiment: AnyExperiment) -> float | None:
-    """Return how many steps per second a process would take at the peak of its GPU.
+    """Return how many steps per second a process would take at the peak FLOP rate of its GPU.
 
-    The model FLOPs of a step are counted: those of all networks that the step runs, including frozen ones, but not the
-    recomputation of activations (Chowdhery et al. 2022, "PaLM", Appendix B).
+    This counts the model FLOPs of a step: the FLOPs of all networks that the step runs, including frozen networks, but
+    not the recomputation of activations (Chowdhery et al. 2022, "PaLM", Appendix B).
 
     Returns:
-        The number, or None on a CPU, on a GPU without listed figures, in fp32, and for a stage without a cost estimate.
+        The number of steps, or None on a CPU, on a GPU whose peak is not known, in fp32, or if the stage provides no
+        cost estimate.
     """
     training = experiment.training
     if trains_on_cpu(training) or not torch.cuda.is_available():
@@ -70,8 +71,8 @@ class Speed(Callback):
 
     Args:
         every: Number of optimizer steps between reports.
-        wait: Measures the time spent waiting for data.
-        experiment: The configuration, for the MFU.
+        wait: Profiler that measures the time spent waiting for data.
+        experiment: The configuration, from which the MFU is computed.
     """
 
     def __init__(self, every: int, wait: DataWait, experiment: AnyExperiment) -> None:

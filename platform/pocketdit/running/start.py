@@ -18,7 +18,7 @@ from pocketdit.running.lineage import differences
 
 
 def start_backbone(supernet: Backbone, experiment: Experiment, separate_widths: bool) -> Network:
-    """Load the EMA weights of ``parents.start`` into a supernet, whose widths may be a subset of those of the parent.
+    """Load the EMA weights of ``parents.start`` into a supernet, which may have a subset of the parent's widths.
 
     Args:
         supernet: The network of the new run.

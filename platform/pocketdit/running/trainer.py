@@ -96,5 +96,5 @@ def build_strategy(training: Training) -> Strategy | str:
         case "ddp":
             return DDPStrategy(find_unused_parameters=True)
         case _:
-            # A step trains one sub-network, so the modulation tables of the others get no gradient.
+            # A step trains one sub-network, so the modulation tables of the other sub-networks receive no gradient.
             return DDPStrategy(find_unused_parameters=True) if processes > 1 else "auto"
