@@ -1,1 +1,1 @@
-"""Publish a run as a folder that diffusers loads, locally or on the Hugging Face Hub, and restore it from there."""
+"""Publishes a run as a diffusers pipeline in a folder or on the Hugging Face Hub, and restores runs from the Hub."""

@@ -1,4 +1,4 @@
-"""The model card of a published run, made from what the run records."""
+"""The model card of a published run, which is generated from the files of the run."""
 
 import json
 from collections.abc import Sequence
@@ -33,8 +33,8 @@ class Score:
     Attributes:
         metric: Name of the metric.
         judge: Name and version of the judge, or "".
-        prompts: Name and number of the prompts.
-        meaning: What the overall score is, or "".
+        prompts: Name of the prompt set, and number of prompts.
+        meaning: Definition of the overall score, or "".
         name: Name of the score, for example "overall" or a group of prompts.
         width: Width of the sub-network.
         value: The score, with its 95% confidence interval if there is one.
@@ -51,16 +51,16 @@ class Score:
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What the card states beyond the run's configuration.
+    """The facts in the model card that do not come from the run's configuration.
 
     Attributes:
         title: Name of the model.
-        location: Where the pipeline is loaded from: a name on the Hub, or a folder.
+        location: The folder or the repository on the Hub from which the pipeline is loaded.
         license: SPDX identifier of the license that the author has chosen, if any.
         data: The author's description of the data, if any.
-        parameters: Number of parameters by width.
+        parameters: Number of parameters of each width.
         scores: Recorded scores.
-        notice: Attribution that the data requires, or "".
+        notice: Attribution that the license of the data requires, or "".
         has_grid: Whether ``samples.png`` exists.
         can_pull: Whether the run can be restored with ``lightning pull``.
     """
@@ -115,12 +115,12 @@ def _what_it_is(experiment: Experiment, facts: CardFacts) -> str:
 # {facts.title}
 
 A text-to-image diffusion transformer for images of {height}x{width} pixels, trained with PocketDiT, an open \
-implementation of [SnapGen++](https://arxiv.org/abs/2601.08303). It is not affiliated with the authors of SnapGen++."""
+implementation of [SnapGen++](https://arxiv.org/abs/2601.08303). PocketDiT is not affiliated with its authors."""
     if len(rows) > 1:
-        text += " It contains sub-networks of several widths, and a device uses the width that fits it."
+        text += " The model contains sub-networks of several widths, so that each device can use a suitable width."
     text += "\n\n" + table(["width", "hidden size", "parameters"], rows)
     if facts.has_grid:
-        text += "\n\n![Samples of the run](samples.png)\n\n*The last preview of the run. It was not selected.*"
+        text += "\n\n![Samples of the run](samples.png)\n\n*The last preview of the run, not selected by hand.*"
     return text
 
 
@@ -141,8 +141,8 @@ image = pipe({prompt}).images[0]
 ```
 
 PocketDiT is not on PyPI; install it from a checkout of its source. Without it, diffusers (tested with \
-{diffusers_version}) and transformers can run the code in `pipeline.py` of this repository. Read it first, because it \
-runs with your permissions:
+{diffusers_version}) and transformers can run the code in `pipeline.py` of this repository. Read that file first, \
+because its code runs with your permissions:
 
 ```python
 from diffusers import DiffusionPipeline
@@ -216,14 +216,14 @@ def _evaluation(facts: CardFacts) -> str:
 
 def _limits(experiment: Experiment) -> str:
     height, width = experiment.sampling.size
-    lines = [f"- It was made for images of {height}x{width} pixels; other sizes may be worse."]
+    lines = [f"- It was trained for images of {height}x{width} pixels. Images of other sizes may be worse."]
     if any(component.class_path in HASHED for component in experiment.text_encoders):
         lines.append(
             "- Its text encoders are stand-ins without knowledge of language, so it only knows the words of its "
             "training captions."
         )
     if experiment.autoencoder.class_path in ANALYTIC:
-        lines.append("- Its autoencoder is an analytic stand-in for a trained one and blurs photographs.")
+        lines.append("- Its autoencoder is an analytic stand-in for a trained autoencoder, and blurs photographs.")
     lines += [
         "- It reproduces the biases of its training data, and its images are not filtered.",
         "- Narrower widths produce worse images; compare the widths before you choose one.",

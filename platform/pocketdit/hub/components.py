@@ -28,11 +28,11 @@ from pocketdit.pipelines.transformer import PocketDiTTransformer2DModel
 
 @dataclass(frozen=True)
 class Encoder:
-    """The components that replace one encoder of a run.
+    """The components of a pipeline that replace one encoder of a run.
 
     Attributes:
         key: Key of the encoder in the run's configuration.
-        components: Models and tokenizers by their name in the pipeline.
+        components: Models and tokenizers, by their names in the pipeline.
         references: References to models on the Hub, by the same names.
         max_tokens: Number of tokens per prompt of a text encoder.
     """
@@ -56,7 +56,7 @@ def encoders_of(experiment: Experiment, copy: bool) -> list[Encoder]:
         copy: Whether to also copy models from the Hub. Models in local folders are always copied.
 
     Raises:
-        ConfigError: diffusers has no counterpart of an encoder, or there are too many.
+        ConfigError: diffusers has no counterpart of an encoder, or the run has too many text encoders.
     """
     if len(experiment.text_encoders) > len(TEXT_ENCODERS):
         raise ConfigError(f"text_encoders: a pipeline has at most {len(TEXT_ENCODERS)} text encoders")
@@ -126,7 +126,7 @@ def reference(key: str, component: Component, kind: str) -> dict[str, Any]:
     """Return a reference to a model on the Hub (see ``load_reference``).
 
     Raises:
-        ConfigError: The model is a folder that does not exist.
+        ConfigError: The configuration refers to a local folder that does not exist.
     """
     arguments = component.init_args
     repository = arguments["repository"]
@@ -174,11 +174,11 @@ def pipeline_of(
     """Build the pipeline of a run, without the models that it refers to.
 
     Args:
-        folder: The run.
-        experiment: Its configuration.
-        encoders: The components of its encoders.
-        width: The only width to include, or None for all.
-        decoder: The run of a tiny decoder to include.
+        folder: The run folder.
+        experiment: Configuration of the run.
+        encoders: The components of the run's encoders.
+        width: The only width to include, or None to include all widths.
+        decoder: The run whose tiny decoder is included, if any.
 
     Raises:
         ConfigError: The tiny decoder was trained on other latents.

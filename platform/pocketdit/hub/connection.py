@@ -27,7 +27,7 @@ def token() -> str | None:
 
 
 def hub_api() -> Any:
-    """Return huggingface_hub's client. Only the environment provides its token, not a file of an earlier login."""
+    """Return huggingface_hub's client. Its token comes only from the environment, not from an earlier login."""
     from huggingface_hub import HfApi
 
     return HfApi(endpoint=endpoint(), token=token() or False, library_name="pocketdit")
@@ -37,7 +37,7 @@ def require_name(repository: str, option: str) -> str:
     """Return the name of a repository, USER/NAME.
 
     Raises:
-        ConfigError: The name has another form.
+        ConfigError: The name does not have this form.
     """
     if not _NAME.fullmatch(repository) or ".." in repository or "--" in repository or repository.endswith(".git"):
         raise ConfigError(f"{option}{repository}: must have the form USER/NAME")
@@ -46,7 +46,7 @@ def require_name(repository: str, option: str) -> str:
 
 @contextmanager
 def explain_hub_errors(repository: str, consequence: str) -> Iterator[None]:
-    """Convert errors of requests to the Hub inside the context to one-line errors.
+    """Convert the errors of requests to the Hub within the context to one-line errors.
 
     Args:
         repository: Name of the repository.

@@ -1,4 +1,4 @@
-"""Write the folder that diffusers loads and the Hub receives.
+"""Writes the folder that diffusers loads and that is uploaded to the Hub.
 
 README.md, samples.png, NOTICE.txt      model card, its images, and the attribution that the data requires
 model_index.json, scheduler/            the pipeline
@@ -6,7 +6,7 @@ transformer/                            the weights as safetensors, and the spec
 text_encoder/, tokenizer/, vae/, ...    the encoders, except those that are loaded from other repositories
 decoder/                                a tiny decoder
 pipeline.py                             the pipeline's code, for diffusers' trust_remote_code
-run/, decoder_run/, pocketdit.json      what lightning pull needs
+run/, decoder_run/, pocketdit.json      the files that only lightning pull needs
 """
 
 import json
@@ -37,19 +37,19 @@ from pocketdit.hub.run_files import (
 from pocketdit.links import require_inside
 
 CARD, GRID, INDEX = "README.md", "samples.png", "model_index.json"
-# So large that the weights are always a single file, which `lightning pull` expects.
+# Maximum size of a weights file. It is so large that the weights are always a single file, as `lightning pull` expects.
 _SHARD = "1000GB"
 
 
 @dataclass(frozen=True)
 class Publication:
-    """What to publish.
+    """A run, and the options for publishing it.
 
     Attributes:
-        folder: The run.
-        experiment: Its configuration.
-        width: The only width to include, or None for all. A folder with one width cannot be pulled.
-        decoder: The run of a tiny decoder to include.
+        folder: The run folder.
+        experiment: Configuration of the run.
+        width: The only width to include, or None to include all widths. `lightning pull` requires all widths.
+        decoder: The run whose tiny decoder is included, if any.
         copy_encoders: Whether to copy encoders from the Hub instead of referring to them.
         version: Version of PocketDiT.
     """
@@ -73,12 +73,12 @@ def require_new(folder: Path) -> None:
 
 
 def write_folder(publication: Publication, target: Path, card: Callable[[Path], str]) -> None:
-    """Write the folder, which appears under its name once it is complete.
+    """Write the published folder under a temporary name, and rename it when it is complete.
 
     Args:
-        publication: What to publish.
-        target: The folder, which must be new.
-        card: Function that returns the model card, given the incomplete folder.
+        publication: The run, and the options for publishing it.
+        target: The folder, which must not exist or must be empty.
+        card: Function that receives the incomplete folder and returns the model card.
 
     Raises:
         ConfigError: The run cannot be published as a pipeline.
@@ -105,7 +105,7 @@ def _write(publication: Publication, target: Path) -> dict[str, list[str]]:
     """Write everything except the model card and the manifest.
 
     Returns:
-        The folders of the encoders that are copied from files, by the encoder's key.
+        For each encoder whose files are copied, its key and the names of its folders.
     """
     folder, experiment = publication.folder, publication.experiment.config
     encoders = encoders_of(experiment, publication.copy_encoders)
@@ -129,7 +129,7 @@ def _write(publication: Publication, target: Path) -> dict[str, list[str]]:
 
 
 def _write_runs(publication: Publication, config: str, copies: dict[str, list[str]], target: Path) -> None:
-    """Write the files from which the run, and the run of its tiny decoder, are restored."""
+    """Write the files from which ``lightning pull`` restores the run and the run of its tiny decoder."""
     folder = publication.folder
     (target / RUN).mkdir()
     (target / RUN / folder.config.name).write_text(config, encoding="utf-8")
@@ -143,7 +143,7 @@ def _write_runs(publication: Publication, config: str, copies: dict[str, list[st
 
 
 def _complete_index(path: Path, references: dict[str, dict[str, Any]]) -> None:
-    """Add the references and the file of the pipeline's code to ``model_index.json``."""
+    """Add the references, and the file that contains the pipeline's code, to ``model_index.json``."""
     index = json.loads(path.read_text())
     index["_class_name"] = [Path(FILE).stem, index["_class_name"]]
     index["references"] = references

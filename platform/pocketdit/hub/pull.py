@@ -1,4 +1,4 @@
-"""Restore a published run from the Hub.
+"""Restores a published run from the Hub.
 
 The repository may belong to someone else. Only weights in the safetensors format and small text files are downloaded,
 and nothing in them is executed: the configuration may only name trusted classes (see ``config/trust.py``) and may not
@@ -47,7 +47,7 @@ _CONSEQUENCE = "run the command again to resume"
 
 
 def pull(repository: str, runs: Path, revision: str | None) -> list[RunFolder]:
-    """Download a run to the folder USER/NAME of the runs, so that its name is the same as on the Hub.
+    """Download a run to the folder USER/NAME in ``runs``, so that it has the same name as on the Hub.
 
     Args:
         repository: Name of the repository, USER/NAME.
@@ -55,10 +55,10 @@ def pull(repository: str, runs: Path, revision: str | None) -> list[RunFolder]:
         revision: Branch, tag or commit on the Hub.
 
     Returns:
-        The run, and the run of its tiny decoder if there is one.
+        The folder of the run and, if it was published with a tiny decoder, the folder of the decoder's run.
 
     Raises:
-        ConfigError: The folder exists already, or the configuration names a class that is not trusted.
+        ConfigError: The folder already exists, or the configuration names a class that is not trusted.
         RunError: A request failed, the repository does not contain a run, or a file is damaged or unsafe.
     """
     target = runs / repository
@@ -149,17 +149,17 @@ def require_listed(name: str, manifest: Manifest, sizes: dict[str, int], reposit
 
 
 def require_small(sizes: dict[str, int], name: str, repository: str) -> None:
-    """Check that a file other than weights is small.
+    """Check that the size of a file other than weights is at most ``_MAX_SMALL``.
 
     Raises:
         RunError: The file is too large.
     """
     if (sizes[name] or 0) > _MAX_SMALL:
-        raise RunError(f"{repository}: {name} has {sizes[name]} bytes, more than {_MAX_SMALL}; do not use it")
+        raise RunError(f"{repository}: {name} is larger than {_MAX_SMALL} bytes; do not use this repository")
 
 
 def require_digest(path: Path, name: str, manifest: Manifest, repository: str) -> None:
-    """Check the hash of a downloaded file, and delete the file if it differs, so that it is downloaded again.
+    """Check the hash of a downloaded file. If it differs, delete the file, so that it is downloaded again.
 
     Raises:
         RunError: The hash differs.
@@ -170,11 +170,11 @@ def require_digest(path: Path, name: str, manifest: Manifest, repository: str) -
 
 
 def require_safe_config(path: Path, repository: str) -> None:
-    """Check a downloaded configuration. Loading it refuses classes that are not trusted.
+    """Check that a downloaded configuration is valid, names only trusted classes, and contains no interpolations.
 
     Raises:
         ConfigError: The configuration is invalid, or names a class that is not trusted.
-        RunError: It refers to an environment variable or another value by interpolation.
+        RunError: The configuration contains an interpolation, which could read an environment variable.
     """
     if _INTERPOLATION.search(path.read_text(encoding="utf-8")):
         raise RunError(f"{repository}: its configuration contains an interpolation (${{...}}), which is not allowed")
@@ -185,7 +185,7 @@ def require_safe_config(path: Path, repository: str) -> None:
 
 
 def restore(partial: Path, folder: str, manifest: Manifest, target: Path) -> Path:
-    """Assemble a run from downloaded files, and check that its weights fit its configuration.
+    """Assemble a run from downloaded files, and check that its weights match its configuration.
 
     Args:
         partial: Folder of the downloaded files.
@@ -197,7 +197,7 @@ def restore(partial: Path, folder: str, manifest: Manifest, target: Path) -> Pat
         A temporary folder that contains the run.
 
     Raises:
-        RunError: The weights are damaged or do not fit.
+        RunError: The weights are damaged or do not match the configuration.
     """
     temporary = partial / f"{folder}.restored"
     shutil.rmtree(temporary, ignore_errors=True)

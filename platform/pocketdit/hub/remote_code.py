@@ -1,7 +1,7 @@
-"""Join the modules that a pipeline needs into one file, which diffusers runs where PocketDiT is not installed.
+"""Joins the modules that a pipeline needs into one file, which diffusers runs where PocketDiT is not installed.
 
-diffusers only downloads a single file of code for a pipeline, so the file must not import any other. The text of each
-module is kept as it is, so that users can read what ``trust_remote_code`` makes them run.
+diffusers only downloads a single file of code for a pipeline, so this file must not import other files. The text of
+each module is kept as it is, so that users can read the code that ``trust_remote_code`` allows to run.
 """
 
 import ast
@@ -12,14 +12,14 @@ from pathlib import Path
 FILE = "pipeline.py"
 PACKAGE = "pocketdit"
 ROOTS = ("pocketdit.pipelines.text_to_image", "pocketdit.pipelines.image_to_image")
-# In model_index.json, these modules are the ones that define the components.
+# The modules that define the components, according to model_index.json.
 COMPONENT_MODULES = ("pocketdit.pipelines.transformer", "pocketdit.pipelines.embedded")
 
 HEADER = '''\
 """The pipelines of PocketDiT in one file, for diffusers' ``trust_remote_code``.
 
-`lightning publish` has joined this file from the modules of PocketDiT {version} that the headings name. Where PocketDiT
-is installed, `from pocketdit import PocketDiTPipeline` loads the same folder without running this file.
+`lightning publish` has joined the modules of PocketDiT {version} that the headings name into this file. If PocketDiT is
+installed, `from pocketdit import PocketDiTPipeline` can load the same folder without running this file.
 """
 
 # Copyright of the PocketDiT authors. Licensed under the Apache License, Version 2.0.
@@ -32,7 +32,7 @@ import sys
 FOOTER = f'''
 
 # {"-" * 118}
-# Make this file known to diffusers under the names that model_index.json uses for the modules of the components.
+# Register this file under the module names that model_index.json specifies for the components.
 
 for _name in {COMPONENT_MODULES!r}:
     if importlib.util.find_spec("{PACKAGE}") is None:
@@ -68,7 +68,7 @@ def pipeline_code(version: str) -> str:
 
 
 def _in_order() -> dict[str, Path]:
-    """Return the modules of this project that the pipelines import, each after those that it imports."""
+    """Return the modules of this project that the pipelines import, each after the modules that it imports."""
     paths: dict[str, Path] = {}
     graph: dict[str, list[str]] = {}
     waiting = list(ROOTS)
@@ -120,7 +120,7 @@ def _without_imports(text: str, imports: dict[str, set[str]]) -> str:
 
 
 def _import_line(module: str, names: set[str]) -> str:
-    """Return the imports of a module as a whole, of names in it, or both."""
+    """Return the statements that import a module as a whole, names from it, or both."""
     parts = [f"import {module}"] if "" in names else []
     if named := sorted(names - {""}):
         parts.append(f"from {module} import {', '.join(named)}")

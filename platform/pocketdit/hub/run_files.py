@@ -1,10 +1,10 @@
 """The files of a run in a published folder, from which ``lightning pull`` restores the run.
 
-    run/config.yaml              the configuration, without what only concerns the author's machine
+    run/config.yaml              the configuration, without settings that only apply to the author's machine
     run/finished                 and other small files
-    pocketdit.json               the manifest: sizes and hashes of all files, and what the encoders' files replace
+    pocketdit.json               the manifest: sizes and hashes of all files, and the folders of copied encoders
 
-The weights are those of the pipeline's transformer.
+The weights are not stored a second time, because they are those of the pipeline's transformer.
 """
 
 import json
@@ -31,14 +31,14 @@ SMALL_FILES = ("finished", "palettes.safetensors", "quantization.json", "quantiz
 
 
 def published_config(loaded: Loaded[Any], copies: Mapping[str, Sequence[str]]) -> str:
-    """Return a run's configuration without what only concerns the author's machine.
+    """Return a run's configuration without settings that only apply to the author's machine.
 
-    The tracking server and the folder of the runs are replaced with their defaults. Paths of data sets are made
+    The tracking server and the folder of the runs are replaced with their defaults. The path of the data set is made
     relative.
 
     Args:
         loaded: The configuration.
-        copies: Component folders of encoders that are part of the published folder, by the encoder's key.
+        copies: For each encoder whose files are copied to the published folder, its key and the names of its folders.
 
     Raises:
         ConfigError: A value refers to an environment variable, which other machines do not have.
@@ -77,7 +77,7 @@ def leaves(values: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def copy_small_files(folder: RunFolder, target: Path) -> None:
-    """Copy the small files of a run that exist.
+    """Copy the files named in ``SMALL_FILES`` that exist in a run.
 
     Raises:
         RunError: A file is a link to a place outside the run's folder.
@@ -95,7 +95,7 @@ class Manifest:
 
     Attributes:
         run: Name of the run.
-        copies: Component folders by the key of the encoder that they replace.
+        copies: For each encoder whose files are copied, its key and the names of its folders.
         has_decoder: Whether a tiny decoder is included.
         files: Size and SHA-256 of every other file, by its path.
     """
@@ -106,7 +106,7 @@ class Manifest:
     files: dict[str, tuple[int, str]]
 
     def to_json(self, version: str) -> str:
-        """Return the text of the file."""
+        """Return the contents of the manifest file."""
         values = {
             "format": FORMAT,
             "pocketdit": version,
@@ -128,7 +128,7 @@ def read_manifest(text: str, where: str) -> Manifest:
     """Parse ``pocketdit.json``, which may come from other people.
 
     Raises:
-        RunError: The file is damaged, or of a newer format, or contains an unsafe path.
+        RunError: The file is damaged, has a different format, or contains an unsafe path.
     """
     try:
         values = json.loads(text)

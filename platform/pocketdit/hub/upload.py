@@ -1,4 +1,4 @@
-"""Upload a published folder to the Hub as a single commit."""
+"""Uploads a published folder to the Hub as a single commit."""
 
 import tempfile
 from collections.abc import Iterator
@@ -28,12 +28,12 @@ def require_token() -> None:
 
 
 def upload(folder: Path, repository: str, public: bool, replace: bool, message: str) -> str:
-    """Upload a folder. The files become visible together, in the last request.
+    """Upload a folder. All files become visible at the same time, with the last request.
 
-    Large files that an interrupted upload has sent are not sent again.
+    If an upload was interrupted, the large files that it has sent are not sent again.
 
     Args:
-        folder: The folder.
+        folder: The published folder.
         repository: Name of the repository, which is created if it does not exist.
         public: Whether a new repository is public.
         replace: Whether to replace the files of a repository that is not empty.

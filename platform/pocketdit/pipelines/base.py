@@ -1,4 +1,4 @@
-"""What the pipelines have in common: components, prompts, guidance, and the sampling loop."""
+"""The base class of the pipelines, with their components, prompts, guidance, and sampling loop."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self
@@ -27,16 +27,16 @@ StepCallback = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
 PIXEL_FACTOR = 8
-"""Pixels per side of a latent position in all supported autoencoders."""
+"""Height and width in pixels of the image region that a latent position represents, in all supported autoencoders."""
 
 
 class Request(NamedTuple):
-    """The prompts and settings of a call, checked and with defaults."""
+    """The prompts and settings of a call, which have been checked and completed with defaults."""
 
     text: list[TextTokens]
     """Tokens of the prompts, repeated for every image of a prompt."""
     negative: list[TextTokens]
-    """Tokens of the negative prompts, or hidden tokens."""
+    """Tokens of the negative prompts, or hidden tokens if there are no negative prompts."""
     guidance: float
     steps: int
     height: int
@@ -54,12 +54,12 @@ class PocketDiTPipelineBase(DiffusionPipeline, SanaLoraLoaderMixin):
         scheduler: A scheduler for flow matching.
         vae: The autoencoder.
         text_encoder: The first text encoder.
-        tokenizer: Its tokenizer, if it needs one. The same applies to the others.
-        text_encoder_2: The second text encoder.
-        tokenizer_2: Its tokenizer.
-        text_encoder_3: The third text encoder.
-        tokenizer_3: Its tokenizer.
-        decoder: A tiny decoder that replaces the autoencoder's own decoder.
+        tokenizer: The tokenizer of the first text encoder, if it needs one.
+        text_encoder_2: The second text encoder, if any.
+        tokenizer_2: The tokenizer of the second text encoder, if it needs one.
+        text_encoder_3: The third text encoder, if any.
+        tokenizer_3: The tokenizer of the third text encoder, if it needs one.
+        decoder: A tiny decoder that replaces the autoencoder's decoder.
         max_tokens: Number of tokens per prompt, for each text encoder.
         steps: Default number of sampling steps.
         guidance: Default guidance scale.
@@ -122,8 +122,9 @@ class PocketDiTPipelineBase(DiffusionPipeline, SanaLoraLoaderMixin):
     def _dict_from_json_file(cls, json_file: Any) -> dict[str, Any]:
         """Read a configuration for this class.
 
-        A published ``model_index.json`` also names the file that defines the class where PocketDiT is not installed.
-        diffusers would ask for ``trust_remote_code`` because of it, although this class does not run that file.
+        A published ``model_index.json`` also names ``pipeline.py``, which defines the class where PocketDiT is not
+        installed. This entry is removed, because diffusers would ask for ``trust_remote_code`` although this class does
+        not run that file.
         """
         values: dict[str, Any] = super()._dict_from_json_file(json_file)
         if isinstance(values.get("_class_name"), list):
@@ -132,7 +133,7 @@ class PocketDiTPipelineBase(DiffusionPipeline, SanaLoraLoaderMixin):
 
     @property
     def pixel_multiple(self) -> int:
-        """Both sides of an image must be multiples of this number of pixels."""
+        """The number of pixels of which both sides of an image must be multiples."""
         spec = self._network.spec
         return PIXEL_FACTOR * spec.latent_multiple
 
@@ -161,7 +162,7 @@ class PocketDiTPipelineBase(DiffusionPipeline, SanaLoraLoaderMixin):
 
     @torch.no_grad()
     def encode_prompt(self, prompt: str | Sequence[str], device: torch.device | None = None) -> list[TextTokens]:
-        """Encode prompts to one ``TextTokens`` per text encoder."""
+        """Encode prompts, and return one ``TextTokens`` per text encoder."""
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         device = device or self._execution_device
         encoders = [getattr(self, name) for name in TEXT_ENCODERS]
@@ -217,7 +218,7 @@ class PocketDiTPipelineBase(DiffusionPipeline, SanaLoraLoaderMixin):
         """Return the initial noise (B, C, h, w) on the pipeline's device: ``latents``, or a random draw.
 
         Raises:
-            ValueError: The given noise has another shape.
+            ValueError: ``latents`` has the wrong shape.
         """
         channels = self._network.spec.latent_channels
         shape = (request.images, channels, request.height // PIXEL_FACTOR, request.width // PIXEL_FACTOR)
@@ -246,7 +247,7 @@ class PocketDiTPipelineBase(DiffusionPipeline, SanaLoraLoaderMixin):
             timesteps: Time steps of the scheduler.
             callback: See ``callback_on_step_end`` of the pipelines.
             callback_inputs: See ``callback_on_step_end_tensor_inputs`` of the pipelines.
-            after_step: Function that maps the latents and the number of the step to new latents.
+            after_step: Function that receives the latents and the step index after every step, and returns new latents.
         """
         velocity = guided_velocity(self._velocity, request.text, request.negative, request.guidance)
         total = self.scheduler.config.num_train_timesteps
@@ -273,7 +274,7 @@ class PocketDiTPipelineBase(DiffusionPipeline, SanaLoraLoaderMixin):
 
     @property
     def interrupt(self) -> bool:
-        """Whether a callback has asked to skip the remaining steps, by setting ``pipe._interrupt = True``."""
+        """Whether to skip the remaining steps, which a callback can request with ``pipe._interrupt = True``."""
         return self._interrupt
 
     def encode_images(self, images: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""The encoders without published weights, as diffusers models: hash-based text encoders, DCT, and tiny decoders.
+"""Diffusers models of the encoders without published weights: hash-based text encoders, DCT, and tiny decoders.
 
-They always compute in float32, as they do in a run. Rounding to bf16 would be visible in images.
+They always compute in float32, as they do in a run, because rounding to bf16 would be visible in images.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,7 +33,7 @@ class Float32Model(ModelMixin, ConfigMixin):
 
 
 class HashedTextModel(Float32Model):
-    """A hash-based text encoder, which has no weights. A version number takes their place in the file.
+    """A hash-based text encoder. It has no weights, so its weights file contains a version number instead.
 
     Args:
         kind: ``word`` or ``phrase``.
@@ -62,7 +62,7 @@ class HashedTextModel(Float32Model):
 
 
 class DCTAutoencoderModel(Float32Model):
-    """The analytic autoencoder, which has no weights. A version number takes their place in the file.
+    """The analytic autoencoder. It has no weights, so its weights file contains a version number instead.
 
     Args:
         scale: See ``DCTAutoencoder``.

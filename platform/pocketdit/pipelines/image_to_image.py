@@ -13,7 +13,7 @@ from pocketdit.pipelines.schedules import set_times
 
 
 class _FromImage(PocketDiTPipelineBase):
-    """Sampling that starts from a noised image instead of noise."""
+    """Base class of the pipelines that start from a noised image instead of pure noise."""
 
     def encode_given(self, image: Any, request: Request) -> Tensor:
         """Resize and encode the given images, and repeat them for the batch.
@@ -44,13 +44,13 @@ class _FromImage(PocketDiTPipelineBase):
         return timesteps[first:], first
 
     def noised(self, data: Tensor, noise: Tensor, index: int) -> Tensor:
-        """Return the point on the path from data to noise at a scheduler's time."""
+        """Return the point on the path from data to noise at the time with this index in the scheduler."""
         time = self.scheduler.sigmas[index].float().expand(len(data)).to(data.device)
         return interpolate(data, noise, time)
 
 
 class PocketDiTImg2ImgPipeline(_FromImage):
-    """Changes images as prompts request. See ``PocketDiTPipelineBase`` for its components."""
+    """Changes images as the prompts request. See ``PocketDiTPipelineBase`` for the components of the pipeline."""
 
     @torch.no_grad()
     def __call__(
@@ -71,11 +71,11 @@ class PocketDiTImg2ImgPipeline(_FromImage):
         callback_on_step_end: StepCallback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> Any:
-        """Sample images that start from the given ones.
+        """Sample images, starting from noised versions of the given images.
 
         Args:
-            prompt: See ``PocketDiTPipeline``. The same applies to all arguments that are not described here.
-            image: An image, a list of images, or a tensor (B, 3, H, W) in [0, 1]. They are resized.
+            prompt: One or several prompts. See ``PocketDiTPipeline`` for details on this and the other arguments.
+            image: An image, a list of images, or a tensor (B, 3, H, W) in [0, 1]. The images are resized.
             strength: Fraction of the sampling steps to take, from 0 to 1. At 1, the given image has no influence.
             height: Height in pixels.
             width: Width in pixels.
@@ -115,7 +115,7 @@ class PocketDiTImg2ImgPipeline(_FromImage):
 
 
 class PocketDiTInpaintPipeline(_FromImage):
-    """Replaces parts of images as prompts request. See ``PocketDiTPipelineBase`` for its components."""
+    """Replaces parts of images as the prompts request. See ``PocketDiTPipelineBase`` for the pipeline's components."""
 
     @torch.no_grad()
     def __call__(
@@ -142,10 +142,10 @@ class PocketDiTInpaintPipeline(_FromImage):
         After every step, the latents outside the mask are replaced with those of the given image at the same time.
 
         Args:
-            prompt: See ``PocketDiTPipeline``. The same applies to all arguments that are not described here.
-            image: See ``PocketDiTImg2ImgPipeline``.
-            mask_image: A mask, or one per image. White pixels are sampled, and black ones are kept. A latent position
-                is kept if all of its pixels are black.
+            prompt: One or several prompts. See ``PocketDiTPipeline`` for details on this and the other arguments.
+            image: An image, a list of images, or a tensor (B, 3, H, W) in [0, 1]. The images are resized.
+            mask_image: A mask for all images, or one mask per image. White pixels are sampled, and black pixels are
+                kept. A latent position is kept if all of its pixels are black.
             strength: Fraction of the sampling steps to take, from 0 to 1.
             height: Height in pixels.
             width: Width in pixels.
@@ -197,7 +197,7 @@ class PocketDiTInpaintPipeline(_FromImage):
 
 
 def repeat_to(tensor: Tensor, count: int, name: str) -> Tensor:
-    """Repeat the items of a tensor so that there are ``count``, each next to its copies.
+    """Repeat the items of a tensor until there are ``count`` items. The copies of an item follow each other.
 
     Raises:
         ValueError: ``count`` is not a multiple of the number of items.

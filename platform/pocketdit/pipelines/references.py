@@ -1,4 +1,4 @@
-"""Loads published models that a pipeline refers to by name instead of containing a copy."""
+"""Loads the published models that a pipeline refers to by name, instead of containing copies of them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +22,7 @@ def load_reference(name: str, reference: Mapping[str, Any]) -> Any:
 
     Raises:
         RunError: The model cannot be loaded or is incomplete.
-        ValueError: The kind is not known.
+        ValueError: The kind of model is unknown.
     """
     kind, repository = reference["kind"], str(reference["repository"])
     if kind not in REFERENCE_KINDS:

@@ -38,10 +38,11 @@ def scheduler_for(sampler: str, shift: float) -> Any:
 
 
 def set_times(scheduler: Any, steps: int, device: torch.device) -> Tensor:
-    """Set a scheduler's times to ``uniform_times`` with its configured shift, if ``scheduler_for`` can return it.
+    """Set a scheduler's times to ``uniform_times`` with the shift in its configuration.
 
-    Other schedulers keep their default times. By default, the Euler scheduler applies the shift twice, and DPM-Solver++
-    starts just below time 1 and truncates its time steps to integers.
+    This replaces the default times of the schedulers that ``scheduler_for`` returns: by default, the Euler scheduler
+    applies the shift twice, and DPM-Solver++ starts just below time 1 and truncates its time steps to integers. Other
+    schedulers keep their default times.
 
     Args:
         scheduler: A scheduler for flow matching.

@@ -11,7 +11,7 @@ from pocketdit.pipelines.schedules import set_times
 
 
 class PocketDiTPipeline(PocketDiTPipelineBase):
-    """Samples images from prompts. See ``PocketDiTPipelineBase`` for its components."""
+    """Samples images from prompts. See ``PocketDiTPipelineBase`` for the components of the pipeline."""
 
     @torch.no_grad()
     def __call__(
@@ -30,22 +30,23 @@ class PocketDiTPipeline(PocketDiTPipelineBase):
         callback_on_step_end: StepCallback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> Any:
-        """Sample images.
+        """Sample images from prompts. Settings that are None default to those of the run's previews.
 
         Args:
-            prompt: One or several prompts. An empty prompt is sampled without text.
-            height: Height in pixels (default: that of the run's previews). The same applies to all further defaults.
+            prompt: One or several prompts. Images for an empty prompt are sampled without text.
+            height: Height in pixels.
             width: Width in pixels. ``set_width`` selects the width of the network.
             num_inference_steps: Number of sampling steps.
             guidance_scale: Scale of classifier-free guidance; 1 disables it.
-            negative_prompt: What guidance leads away from (default: no text).
+            negative_prompt: Prompt from which guidance leads away (default: no text).
             num_images_per_prompt: Number of images per prompt.
             generator: One or several generators of the initial noise.
-            latents: Initial noise (B, C, h, w) to use instead.
+            latents: Initial noise (B, C, h, w) to use instead of random noise.
             output_type: ``pil``, ``np``, ``pt`` or ``latent``.
             return_dict: Whether to return an object with ``images`` rather than a tuple.
-            callback_on_step_end: Function of the pipeline, the step, the time step and a dictionary of tensors, called
-                after every step. If it returns a dictionary with ``latents``, they are used instead.
+            callback_on_step_end: Function that is called after every step with the pipeline, the step index, the time
+                step and a dictionary of tensors. If it returns a dictionary with ``latents``, these replace the
+                current latents.
             callback_on_step_end_tensor_inputs: Names of the tensors in the dictionary. Only ``latents`` is available.
 
         Returns:

@@ -18,7 +18,7 @@ from pocketdit.backbones.spec import FULL_WIDTH, AdaptiveSparseAttention, Attent
 from pocketdit.encoders.contract import TextTokens
 
 NETWORK_PREFIX = "network."
-"""Prefix of the names of the weights, which are otherwise those of ``Network``."""
+"""Prefix of the weights' names. The rest of each name is the one in ``Network``."""
 
 
 class PocketDiTTransformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
@@ -134,7 +134,7 @@ def attention_from_config(values: Mapping[str, Any]) -> AttentionSpec:
     """Restore the specification of self-attention from plain values.
 
     Raises:
-        ValueError: The kind of attention is not known.
+        ValueError: The kind of attention is unknown.
     """
     match values["kind"]:
         case "full":

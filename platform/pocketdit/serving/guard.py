@@ -1,6 +1,7 @@
 """Checks every request to a server before the application sees it, and adds headers to every response.
 
-The headers prevent pages from loading anything from elsewhere, running inline scripts, and being shown in other pages.
+The headers prevent pages from loading content from other servers, running inline scripts, and being embedded in other
+pages.
 """
 
 import asyncio
@@ -26,14 +27,14 @@ HEADERS = {
 }
 
 Allowed = Callable[[str | None, str | None], bool]
-"""Returns whether a request with these ``Host`` and ``Origin`` headers is allowed."""
+"""A function that returns whether a request with these ``Host`` and ``Origin`` headers is allowed."""
 
 
 def allowed_on(address: str) -> Allowed:
-    """Return which requests a server on a network address answers.
+    """Return a function that decides which requests a server on a network address answers.
 
-    On the loopback interface, these are requests that name this machine. On other interfaces, requests can also name
-    any IP address, because DNS rebinding needs a host name, and the names of this machine.
+    On the loopback interface, the ``Host`` header must be localhost or a loopback address. On other interfaces, it can
+    also be a name of this machine or any IP address. IP addresses are safe, because DNS rebinding needs a host name.
     """
     if address in NAMES:
         return is_local_request
@@ -52,15 +53,15 @@ class Guard:
 
     Args:
         app: The application.
-        allowed: Which requests are answered.
-        max_body: Largest body of a request in bytes.
+        allowed: Function that decides which requests are answered.
+        max_body: Maximum size of a request's body in bytes.
     """
 
     def __init__(self, app: ASGIApp, allowed: Allowed, max_body: int) -> None:
         self.app, self.allowed, self.max_body = app, allowed, max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
+        """Answer a request, or refuse it."""
         if scope["type"] != "http":
             return
 

@@ -14,11 +14,12 @@ def listen(address: str, first: int, option: str = "--port ") -> socket.socket:
     Args:
         address: IP address of the interface.
         first: Preferred port.
-        option: What the user writes before the port, for messages.
+        option: The option that sets the port, as error messages show it before the value.
 
     Raises:
         ConfigError: ``first`` is not a valid port number.
-        RunError: Twenty ports in a row are in use, or the machine does not have this address.
+        RunError: Twenty ports in a row are in use, the user may not use the port, or the machine does not have this
+            address.
     """
     if not 0 < first < 65536:
         raise ConfigError(f"{option}{first}: must be from 1 to 65535")

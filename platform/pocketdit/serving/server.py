@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 @contextmanager
 def running(app: ASGIApp, listener: socket.socket) -> Iterator[None]:
-    """Serve an application while the block runs. When the block ends, open connections are closed at once.
+    """Serve an application within the context. When the context exits, open connections are closed at once.
 
     Args:
         app: The application.
@@ -42,7 +42,7 @@ def running(app: ASGIApp, listener: socket.socket) -> Iterator[None]:
 
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Ignore Ctrl-C while the block runs. Otherwise, pressing it again could interrupt the shutdown of the server."""
+    """Ignore Ctrl-C within the context. Otherwise, pressing it again could interrupt the shutdown of the server."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-PARAMETER = "access"  # the output of commands masks parameters that are called "token"
+PARAMETER = "access"  # not "token", because commands mask parameters with that name in their output
 _COOKIE = "pocketdit_access"
 
 
@@ -21,12 +21,12 @@ def new_token() -> str:
 
 
 class TokenGate:
-    """An ASGI application that passes only requests with the token to an application.
+    """An ASGI application that passes requests with the token to an application, and refuses all others.
 
     Args:
         app: The application.
         token: The token.
-        port: Port of the server. Cookies do not depend on the port, so the name of the cookie does.
+        port: Port of the server, which is part of the cookie's name, because browsers send cookies to all ports.
     """
 
     def __init__(self, app: ASGIApp, token: str, port: int) -> None:
@@ -46,7 +46,7 @@ class TokenGate:
         if not self._is_token(request.query_params[PARAMETER]):
             return self._refusal()
         query = request.url.remove_query_params(PARAMETER).query
-        path = f"/{request.url.path.lstrip('/')}"  # two slashes would lead to another host
+        path = f"/{request.url.path.lstrip('/')}"  # a path that begins with two slashes would lead to another host
         response = RedirectResponse(f"{path}?{query}" if query else path, 303)
         # A strict cookie would be missing from the redirected request if the link is on another site.
         response.set_cookie(self.cookie, self.token, httponly=True, samesite="lax")
