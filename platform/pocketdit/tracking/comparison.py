@@ -1,7 +1,7 @@
-"""The page of MLflow that compares the runs of a project: one row per training run, one named column per figure.
+"""The MLflow page that compares the runs of a project, with one row per training run and one column per metric.
 
-MLflow (3.17) stores the state of a shared view, such as its columns, in a tag of the experiment. The address of the
-page names the tag.
+MLflow (3.17) stores the state of a shared view, such as its columns, in a tag of the experiment. The URL of the page
+contains the key of this view.
 """
 
 import json
@@ -20,7 +20,7 @@ KIND = "kind"  # tag that distinguishes training runs, evaluations, and recipes
 TRAINING = "training"
 MAX_RUNS = 200
 MAX_COLUMNS = 24
-# The figures that a person compares first: the score of every metric at every width, and then these, by width.
+# The metrics that people compare first: evaluation scores at each width, followed by losses, sizes and latencies.
 SCORE = re.compile(r"[^/]+ [\d.]+x")
 OTHERS = (re.compile(r"validation/loss/.*"), re.compile(r"parameters M .*|size MB .*|predicted ms per step .*"))
 
@@ -32,7 +32,7 @@ def comparison_url(address: str, project: str) -> str:
     """Return the URL of the page that compares the training runs of ``project``, and store its columns on the server.
 
     If the project does not exist on the server, this is the page that lists the experiments. If the columns cannot be
-    stored, the page shows MLflow's own.
+    stored, the page shows MLflow's default columns.
 
     Raises:
         RunError: The server does not respond or reports an error.
@@ -59,7 +59,7 @@ def comparison_url(address: str, project: str) -> str:
 
 
 def metric_names(address: str, experiment: str) -> set[str]:
-    """Return the names of the latest training runs' metrics."""
+    """Return the names of all metrics of the latest training runs."""
     body = {"experiment_ids": [experiment], "max_results": MAX_RUNS, "filter": f"tags.{KIND} = '{TRAINING}'"}
     runs = _request(f"{address}/api/2.0/mlflow/runs/search", body).get("runs", ())
     return {metric["key"] for run in runs for metric in run["data"].get("metrics", ())}

@@ -93,7 +93,7 @@ def encode(event: Event) -> bytes:
 
 
 def decode(line: bytes) -> Event | None:
-    """Return the event on ``line``, or None if the line is damaged or this version does not know its kind."""
+    """Return the event on ``line``, or None if the line is damaged or this version does not know the kind of event."""
     try:
         values = json.loads(line)
         kind = values.pop("kind")

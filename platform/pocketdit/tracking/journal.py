@@ -72,14 +72,14 @@ def require_own_files(run_folder: Path) -> None:
 
 @cache
 def _warn_of_damage(path: Path, lines: tuple[int, ...]) -> None:
-    """Warn once, even if the journal is read several times."""
+    """Warn about damaged lines once, even if the journal is read several times."""
     if lines:
         count = "1 damaged line was" if len(lines) == 1 else f"{len(lines)} damaged lines were"
         _log.warning("%s: %s ignored; the first is line %d", path, count, lines[0])
 
 
 def read_metrics(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """Return the curves in the journal at ``path``, as (step, value) pairs by key in logging order.
+    """Return the curves in the journal at ``path``: for each key, the (step, value) pairs in logging order.
 
     If a run was resumed with different settings, the values of the steps that it repeated replace the previous ones.
     """
@@ -100,8 +100,8 @@ class Journal:
 
     Args:
         path: Path of the file. The file and its folder are created if necessary.
-        repeats_steps: Whether metrics and images that the file already contains are skipped. If not, they are logged
-            again, because they differ.
+        repeats_steps: Whether a resumed run repeats steps with the same values, so that metrics and images that the
+            file already contains are skipped. Otherwise, they are logged again.
 
     Attributes:
         resumed: Whether the file already contained events.

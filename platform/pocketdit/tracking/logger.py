@@ -146,8 +146,8 @@ class RunLogger(Logger):
     def finalize(self, status: str) -> None:
         """Record how the run ended and send the rest of the journal to MLflow.
 
-        If some events cannot be sent, one line is printed. Logging may continue afterward and must then end with
-        another call.
+        If some events cannot be sent, one line is printed. Logging may continue afterward, and must then end with
+        another call of this method.
 
         Args:
             status: "success", "failed", or "interrupted".

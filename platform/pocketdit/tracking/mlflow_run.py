@@ -95,7 +95,7 @@ class MlflowRun:
 
         Args:
             events: The events.
-            give_up: Whether an event counts as rejected after any failure, as long as MLflow accepts others.
+            give_up: Whether an event counts as rejected after any failure, as long as MLflow accepts other events.
 
         Returns:
             The number of events that MLflow permanently rejected. Each rejection is logged as a warning.
@@ -197,7 +197,7 @@ class MlflowRun:
         return str(run.info.run_id)
 
     def _start_time(self) -> int | None:
-        """Return when the run started, in milliseconds. It may be sent to MLflow much later."""
+        """Return the run's start time in milliseconds, which may be long before it is sent, or None if unknown."""
         if not (self.run_folder / JOURNAL).is_file():
             return None
         events = (event for event, _ in read_events(self.run_folder / JOURNAL))

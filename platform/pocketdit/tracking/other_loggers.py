@@ -40,7 +40,7 @@ def require_others(trackers: Sequence[OtherTracker]) -> None:
 
 
 class OtherLogger:
-    """Logs to one program. Its logger is created when something is logged for the first time.
+    """Logs to one program. The program's logger is created when something is logged for the first time.
 
     Args:
         tracker: Settings of the program.
@@ -93,7 +93,7 @@ class OtherLogger:
             if self._logger is None:
                 self._logger = _build(self._tracker, self._run_folder)
             action(self._logger)
-        except Exception as error:  # each program raises its own exceptions
+        except Exception as error:  # every program raises different exceptions
             self._has_failed = True
             reason = one_line(mask(f"{type(error).__name__}: {error}"))
             _log.warning("tracking.also: %s failed, so nothing more is logged to it: %s", self._tracker.kind, reason)
@@ -113,13 +113,13 @@ def _build(tracker: OtherTracker, run_folder: Path) -> Any:
             return WandbLogger(
                 name=name,
                 save_dir=run_folder,
-                # With the same ID, a resumed run continues its record.
+                # With the same ID, a resumed run continues the existing run in Weights & Biases.
                 id=name.replace("/", "-"),
                 resume="allow",
                 project=tracker.project,
                 entity=tracker.entity,
                 offline=tracker.mode == "offline",
-                # The run prints its own messages, and its console output is not uploaded.
+                # wandb neither prints messages nor uploads the console output.
                 settings=wandb.Settings(console="off", silent=True),
             )
         case _:

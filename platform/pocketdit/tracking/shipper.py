@@ -53,7 +53,7 @@ def read_batches(path: Path, offset: int) -> Iterator[tuple[list[Event], int]]:
 
 
 def count_unsent(run_folder: Path) -> int:
-    """Return how many events in the journal have not been sent to MLflow."""
+    """Return the number of events in the journal that have not been sent to MLflow."""
     stored = target.load(run_folder)
     path = run_folder / journal.FILE_NAME
     return sum(1 for _ in journal.read_events(path, stored.offset if stored else 0)) if path.exists() else 0
@@ -113,7 +113,7 @@ class Sender:
         return self._run
 
     def _save(self, progress: target.Target) -> None:
-        """Record the progress, unless the run folder has been deleted or replaced by that of another run."""
+        """Record the progress, unless the run folder has been deleted or replaced by another run's folder."""
         stored = target.load(self.run_folder)
         if stored is None or stored.identity != progress.identity:
             raise FileNotFoundError(self.run_folder / target.FILE_NAME)

@@ -1,4 +1,4 @@
-"""Send MLflow the events that could not be sent during the run."""
+"""Sends MLflow the events that could not be sent during the run."""
 
 from pathlib import Path
 
@@ -28,8 +28,8 @@ def sync(run_folder: Path, uri: str | None = None) -> int:
 
     Raises:
         ConfigError: The user does not trust the stored URI.
-        RunError: The folder does not belong to a tracked run, the journal refers to a file outside the folder, or
-            MLflow does not respond. Events that were sent before the failure are not sent again.
+        RunError: The folder is not that of a tracked run, the journal refers to a file outside the folder, or MLflow
+            does not respond. Events that were sent before the failure are not sent again.
     """
     stored = target.load(run_folder)
     if stored is None or not (run_folder / journal.FILE_NAME).exists():

@@ -24,7 +24,7 @@ class Target:
         uri: Absolute tracking URI, with its password masked.
         project: Name of the MLflow experiment.
         run_name: Name that MLflow shows for the run.
-        identity: Value of a tag that identifies the run if MLflow created it but the response was lost.
+        identity: Value of a tag by which the run is found if MLflow created it but the response was lost.
         run_id: MLflow's ID of the run, once known.
         offset: Number of bytes of the journal that have been sent.
         refused: Number of events that MLflow rejected.
@@ -73,10 +73,9 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def artifact_root(uri: str) -> str | None:
-    """Return where MLflow stores the files of runs.
+    """Return the URI of the folder in which MLflow stores the files of runs, or None if the server selects it.
 
-    For an SQLite database, this is the folder ``mlartifacts`` next to it. For any other URI, it is None because the
-    server decides.
+    For an SQLite database, this is the folder ``mlartifacts`` next to the database file.
     """
     path = sqlite_path(uri)
     return None if path is None else (path.parent / "mlartifacts").as_uri()

@@ -87,7 +87,7 @@ def running_server(uri: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
     with tempfile.TemporaryFile("w+") as log:
-        # The server runs in its own session, so Ctrl-C reaches only this process, which then stops the whole group.
+        # The server runs in a separate session, so Ctrl-C reaches only this process, which then stops the server.
         server = subprocess.Popen(
             command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
