@@ -55,7 +55,7 @@ def merge_heads(x: Tensor, groups: int = 1) -> Tensor:
 
 
 def attention_workload(x: Tensor, head_dim: int, kv_heads: int, keys: int) -> Workload:
-    """Describe attention from the tokens of x (B, N, D) to ``keys`` tokens, in the dtype that autocast selects."""
+    """Return the workload of attention from x (B, N, D) to ``keys`` tokens, in the dtype that autocast selects."""
     kind = x.device.type
     has_autocast = kind != "meta" and torch.is_autocast_enabled(kind)
     dtype = torch.get_autocast_dtype(kind) if has_autocast else x.dtype
@@ -136,11 +136,11 @@ class SelfAttention(nn.Module):
         return self.rope(self.q_norm(q), *cos_sin), self.rope(self.k_norm(k), *cos_sin), v
 
     def workload(self, x: Tensor) -> Workload:
-        """Describe attention between all tokens of x (B, N, D)."""
+        """Return the workload of attention between all tokens of x (B, N, D)."""
         return attention_workload(x, self.head_dim, self.kv_heads, x.shape[1])
 
     def choose_forms(self, x: Tensor, choose: Chooser) -> AttentionForms:
-        """Choose the forms of attention for inputs like x (B, N, D)."""
+        """Choose the forms (implementations) of attention for inputs like x (B, N, D)."""
         workload = choose_dtype(choose, self.workload(x))
         return AttentionForms(workload.dtype, choose_grouped(choose, workload))
 
@@ -158,7 +158,7 @@ class SelfAttention(nn.Module):
 
 
 class BlockwiseSelfAttention(SelfAttention):
-    """The local branch of ASSA on its own: each block attends to the blocks around it (Eq. 2 and 3)."""
+    """Only the local branch of ASSA: each block attends to itself and to the blocks around it (Eq. 2 and 3)."""
 
     def __init__(self, width: int, head_dim: int, spec: AdaptiveSparseAttention) -> None:
         super().__init__(width, head_dim, spec.kv_heads)
@@ -257,7 +257,7 @@ class CrossAttention(nn.Module):
         self.out = ElasticLinear(width, width)
 
     def choose_forms(self, x: Tensor, text: Tensor, choose: Chooser) -> AttentionForms:
-        """Choose the forms of attention for inputs like x (B, N, D) and text (B, L, text width).
+        """Choose the forms (implementations) of attention for inputs like x (B, N, D) and text (B, L, text width).
 
         The length L is rounded up to a power of two, so that texts of similar lengths share one choice.
         """

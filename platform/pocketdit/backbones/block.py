@@ -34,7 +34,7 @@ class TimeEmbedding(nn.Module):
 
     Args:
         frequencies: Number of sinusoidal features, half of them sines and half cosines.
-        hidden: Hidden size D of the only width for which this module is used.
+        hidden: Hidden size D. Each width has a separate module.
     """
 
     def __init__(self, frequencies: int, hidden: int) -> None:

@@ -3,7 +3,7 @@
 The number of input channels selects the width. Slices are views, so a sub-network needs no additional memory. Weights
 that a sub-network does not use receive a gradient of zero.
 
-Shape letters: B = batch, D = hidden size of the width in use, h x w = sides of the token grid.
+Shape letters: B = batch, D = hidden size of the current width, h x w = sides of the token grid.
 """
 
 import torch.nn.functional as F
@@ -87,7 +87,7 @@ class WindowMerge(nn.Conv2d):
 
 
 class Downsample(nn.Conv2d):
-    """Stride-2 convolution that merges 2x2 tokens into one of the same width, sliced along both channel axes."""
+    """Stride-2 convolution that merges 2x2 tokens into one. Its weight is sliced along both channel axes."""
 
     def __init__(self, width: int) -> None:
         super().__init__(width, width, kernel_size=2, stride=2)

@@ -101,7 +101,7 @@ def repeats_for(run: Callable[[], None], device: torch.device) -> int:
     try:
         run()
         return max(1, math.ceil(AT_LEAST / mean_seconds(run, device)))
-    except RuntimeError:  # out of memory, or torch.compile has no compiler
+    except RuntimeError:  # out of memory, or torch.compile finds no compiler
         return 0
 
 

@@ -139,7 +139,7 @@ def choose_local(choose: Chooser, workload: Workload) -> tuple[LocalForm, Groupe
 
 
 def one_block(workload: Workload) -> Workload:
-    """Describe the attention of one block to its neighborhood."""
+    """Return the workload of the attention of one block to its neighborhood."""
     tokens = -(-workload.queries // workload.blocks)
     neighborhood = min(workload.queries, (2 * workload.radius + 1) * tokens)
     return replace(workload, queries=tokens, keys=neighborhood, blocks=0, radius=0)

@@ -14,7 +14,7 @@ from pocketdit.backbones.forms import GroupedForm
 
 
 def grouped_attention(q: Tensor, k: Tensor, v: Tensor, form: GroupedForm, mask: Tensor | None = None) -> Tensor:
-    """Compute grouped-query softmax attention. On a CPU, the dtype is that of the inputs, even under autocast.
+    """Compute grouped-query softmax attention. On a CPU, the inputs' dtype is used even under autocast.
 
     Args:
         q: Queries (B, H, N, E).

@@ -34,7 +34,7 @@ def block_edges(tokens: int, blocks: int) -> list[int]:
 
 
 def block_of_token(tokens: int, blocks: int) -> Tensor:
-    """Return the index (N,) of the block that each token belongs to."""
+    """Return the block index (N,) of each token."""
     edges = torch.tensor(block_edges(tokens, blocks))
     return torch.repeat_interleave(torch.arange(len(edges) - 1), edges.diff(), output_size=tokens)
 
@@ -90,7 +90,7 @@ def flex_block_mask(tokens: int, blocks: int, radius: int, device: torch.device)
 
 @lru_cache(maxsize=1)
 def compiled_flex_attention() -> Callable[..., Tensor]:
-    """Return FlexAttention, compiled separately for each shape. Uncompiled, it would also compute masked scores."""
+    """Return FlexAttention, compiled for each shape. Without compilation, it would also compute masked scores."""
     compiled: Callable[..., Tensor] = torch.compile(flex_attention, dynamic=False)
     return compiled
 

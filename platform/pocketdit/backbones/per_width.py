@@ -117,14 +117,14 @@ def split_by_width(supernet: ElasticDiT, share_weights: bool) -> PerWidthNetwork
 def lora_pairs(weights: Mapping[str, Tensor], hidden: int | str) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Yield the LoRA weights of one width from the contents of a run's ``weights.safetensors``.
 
-    The file names them ``lora.HIDDEN.LAYER.A`` and ``lora.HIDDEN.LAYER.B``, where B includes the factor alpha / rank.
+    Their keys are ``lora.HIDDEN.LAYER.A`` and ``lora.HIDDEN.LAYER.B``, where B includes the factor alpha / rank.
 
     Args:
         weights: The contents of the file.
         hidden: Hidden size of the width, or ``ELASTIC`` for LoRA weights that adapt every width.
 
     Yields:
-        The name of a linear layer, its A (rank, in) and its B (out, rank).
+        The name of a linear layer, its matrix A (rank, in), and its matrix B (out, rank).
     """
     prefix = f"{LORA_PREFIX}{hidden}."
     for name, a in weights.items():

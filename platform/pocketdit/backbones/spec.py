@@ -25,8 +25,8 @@ class FullAttention:
 
     Attributes:
         kind: The tag that selects this class in YAML.
-        kv_heads: Number of key/value heads, which must divide the number of query heads at every width. 1 is
-            multi-query attention.
+        kv_heads: Number of key/value heads, which must divide the number of query heads at every width. A value of 1
+            results in multi-query attention.
     """
 
     kind: Literal["full"]
@@ -94,8 +94,8 @@ class DiTSpec:
         latent_channels: Channels of the autoencoder's latents.
         width: Hidden size of the full network.
         head_dim: Channels per attention head, a multiple of 4.
-        text_inputs: Embedding width of each text encoder, in the order of ``text_encoders``. Each is projected to
-            ``text_width``, and the tokens of all encoders are concatenated.
+        text_inputs: Embedding width of each text encoder, in the order of ``text_encoders``. All embeddings are
+            projected to ``text_width``, and the tokens of all encoders are concatenated.
         text_width: Width of the text tokens that cross-attention reads.
         text_kv_heads: Key/value heads of cross-attention. The key and value projections are shared by all widths and
             never sliced (paper Sec. 3.2).

@@ -16,7 +16,7 @@ class LPIPS:
         network: The backbone. "vgg" is the usual choice for training decoders. "alex" and "squeeze" are smaller.
 
     Raises:
-        RunError: torchvision's weights are not in its cache and cannot be downloaded.
+        RunError: torchvision's weights are not in the local cache and cannot be downloaded.
     """
 
     def __init__(self, network: Literal["vgg", "alex", "squeeze"] = "vgg") -> None:

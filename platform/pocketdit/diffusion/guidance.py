@@ -13,14 +13,14 @@ VelocityNetwork = Callable[[Tensor, Tensor, Sequence[TextTokens]], Tensor]
 
 
 def conditional_velocity(network: VelocityNetwork, text: Sequence[TextTokens]) -> Velocity:
-    """Return the network's velocity conditioned on the text, without guidance."""
+    """Return a function that computes the network's velocity conditioned on the text, without guidance."""
     return lambda x, time: network(x, time, text)
 
 
 def guided_velocity(
     network: VelocityNetwork, text: Sequence[TextTokens], negative: Sequence[TextTokens], scale: float
 ) -> Velocity:
-    """Return the guided velocity v = v_negative + scale (v_text - v_negative).
+    """Return a function that computes the guided velocity v = v_negative + scale (v_text - v_negative).
 
     The network predicts both velocities in one batch.
 

@@ -8,5 +8,5 @@ from typing import Literal
 SamplerName = Literal["euler", "heun", "dpmpp_2m"]
 
 NoiseName = Literal["torch", "portable"]
-"""``torch`` draws noise that depends on the prompt and the seed. ``portable`` depends on the seed alone, and apps can
-reproduce it (see ``portable_noise.py``)."""
+"""``torch`` draws noise that depends on the prompt and the seed. ``portable`` draws noise that depends only on the seed
+and that apps can reproduce (see ``portable_noise.py``)."""

@@ -1,7 +1,7 @@
 """Time a .tflite file on an Android device with LiteRT's benchmark_model, over adb.
 
 The tool's binary for android_arm64 is available at https://ai.google.dev/edge/litert/next/benchmark. Its output ends
-with statistics in microseconds of the passes after the warm-up, as shown below. Older builds print no statistics after
+with statistics of the passes after the warm-up, in microseconds, as shown below. Older builds print no statistics after
 ``std``.
 
     count=50 first=91840 curr=91203 min=90877 max=95120 avg=91544 std=912 p5=90911 median=91310 p95=93870
@@ -96,7 +96,7 @@ def adb(*arguments: str, serial: str | None = None) -> str:
 
 
 def find_device(serial: str | None = None) -> AndroidDevice:
-    """Find the connected device, or the one with the given serial number.
+    """Find the connected device, or the device with the given serial number.
 
     Raises:
         RunError: No device is connected, several are connected and ``serial`` is not set, or the device is not ready.

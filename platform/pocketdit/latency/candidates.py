@@ -85,7 +85,7 @@ class Candidate:
         return not self.exceeded(limits)
 
     def is_uncertain(self, limits: Limits) -> bool:
-        """Return whether the candidate fits at one end of the interval but not at the other."""
+        """Return whether the candidate is within the limits at only one end of its latency interval."""
         low, high = (
             replace(self, cost=replace(self.cost, milliseconds=end)) for end in (self.cost.low, self.cost.high)
         )

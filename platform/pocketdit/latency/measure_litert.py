@@ -32,7 +32,7 @@ def measure_exported(model: ExportedModel, runtime: LiteRTRuntime) -> list[Laten
 
 
 def measure_on_cpu(file: Path, inputs: dict[str, Tensor], size: str, threads: int, passes: int) -> LatencyRecord:
-    """Time a number of passes on this CPU, after one warm-up pass. ``size`` is the image size HEIGHTxWIDTH."""
+    """Time ``passes`` passes on this CPU, after one warm-up pass. ``size`` is the image size HEIGHTxWIDTH."""
     samples = LiteRTModel(file, threads).milliseconds(inputs, passes)
     units = f"CPU, {_threads_text(threads)}"
     return measurement(

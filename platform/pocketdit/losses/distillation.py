@@ -10,7 +10,7 @@ from pocketdit.losses.flow_matching import per_sample_loss
 
 
 def output_loss(prediction: Tensor, teacher: Tensor) -> Tensor:
-    """Compute Eq. 6 per sample: the mean squared error against the teacher's velocity, which gets no gradient.
+    """Compute Eq. 6 per sample: the mean squared error against the teacher's velocity, which receives no gradient.
 
     Args:
         prediction: The student's velocity (B, ...).
@@ -23,7 +23,7 @@ def output_loss(prediction: Tensor, teacher: Tensor) -> Tensor:
 
 
 def feature_loss(projected: Tensor, teacher: Tensor) -> Tensor:
-    """Compute Eq. 7 per sample: the mean squared error against the teacher's features, which get no gradient.
+    """Compute Eq. 7 per sample: the mean squared error against the teacher's features, which receive no gradient.
 
     Args:
         projected: The student's features after the projector, (B, N, F) for N tokens and F features.
@@ -46,7 +46,7 @@ def task_weight(time: Tensor, mean: float, spread: float, reading: Literal["dens
       t = 0.96 for a mean of log 3 and a spread of 1.5. At t = 0 and t = 1, the weight is 0.
     - "cdf" is the distribution function Phi((logit t - mean) / spread), which increases from 0 at data to 1 at noise.
 
-    Training times shifted by s (see ``path.draw_times``) are logit-normal with mean log s.
+    With a time shift of s (see ``path.draw_times``), the training times are logit-normal with mean log s.
 
     Args:
         time: Times (B,) in [0, 1].
@@ -92,10 +92,10 @@ def density_mode(mean: float, spread: float) -> float:
 
 
 def timestep_scaling(task: Tensor, teacher: Tensor, alpha: Tensor, teacher_weight: float = 1.0) -> Tensor:
-    """Compute S of Eq. 8: the batch mean of alpha task + teacher_weight (1 - alpha) ratio teacher.
+    """Compute S of Eq. 8: the batch mean of alpha * task + teacher_weight * (1 - alpha) * ratio * teacher.
 
     The ratio |mean task| / |mean teacher| over this batch scales the teacher's loss to the size of the task loss. No
-    gradient flows through the ratio. If the teacher's loss is 0, it stays 0.
+    gradient flows through the ratio. A teacher's loss of 0 remains 0.
 
     Args:
         task: Each sample's loss against data, (B,).

@@ -16,16 +16,17 @@ def matching_gradient(x: Tensor, real: Tensor, fake: Tensor, floor: float = 1e-6
         x: The student's data x_0, (B, ...).
         real: The teacher's estimate of the data, predicted from the noised x, (B, ...).
         fake: The critic's estimate of the data, predicted from the same noised x, (B, ...).
-        floor: Lower bound of the mean.
+        floor: Lower bound on mean |p_real|.
 
     Returns:
         The gradient (B, ...), with non-finite values replaced by 0, and mean |p_real| (B,). Both are float32.
     """
     p_real, p_fake = x.float() - real.float(), x.float() - fake.float()
     size = p_real.flatten(1).abs().mean(1)
-    # Mind the sign. In terms of data estimates, this is fake - real, so gradient descent moves x from the critic's
-    # estimate toward the teacher's. Because x_0 = x_t - t v, it is -t (v_fake - v_real) in terms of velocities. If
-    # f_c - f_xi in Eq. 9 were a difference of velocities, x would move in the wrong direction.
+    # Mind the sign. In terms of data estimates, the gradient is fake - real, so gradient descent moves x from the
+    # critic's estimate toward the teacher's estimate. In terms of velocities, the gradient is -t (v_fake - v_real),
+    # because x_0 = x_t - t v. If f_c - f_xi in Eq. 9 were a difference of velocities, x would move in the wrong
+    # direction.
     gradient = (p_real - p_fake) / size.clamp_min(floor).reshape(-1, *[1] * (x.ndim - 1))
     return gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0), size
 
@@ -55,8 +56,8 @@ def distribution_matching_loss(
         fake: The critic's velocity.
 
     Returns:
-        The scalar loss, and the batch mean of mean |p_real| for logging, which is not finite if the value of any sample
-        is not finite.
+        The scalar loss and, for logging, the batch mean of mean |p_real|. This mean is not finite if the value of any
+        sample is not finite.
     """
     with torch.no_grad():
         x_t = interpolate(x0, noise, time)

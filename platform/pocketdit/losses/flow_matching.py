@@ -19,7 +19,7 @@ def flow_matching_loss(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def self_distillation_loss(prediction: Tensor, full_prediction: Tensor) -> Tensor:
-    """Compute Eq. 5: the sub-network's scalar error against the full network's velocity, which gets no gradient."""
+    """Compute Eq. 5: the scalar mean squared error against the full network's velocity, which receives no gradient."""
     return (prediction.float() - full_prediction.detach().float()).square().mean()
 
 

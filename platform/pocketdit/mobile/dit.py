@@ -78,7 +78,7 @@ class MobileBlock(nn.Module):
 
 
 class MobileLongSkip(nn.Module):
-    """The long skip connection of U-ViT, as the sum of two linear maps."""
+    """U-ViT's long skip connection, implemented as the sum of two linear maps."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -155,7 +155,7 @@ class MobileTextProjection(nn.Module):
 
 
 class MobileDiT(nn.Module):
-    """The mobile form of a single-width ``ElasticDiT``, for latents of one size. Their outputs agree up to rounding.
+    """The mobile form of a single-width ``ElasticDiT``, for latents of one size. Both forms agree up to rounding.
 
     Args:
         spec: Description of the network, which must have a single width.

@@ -66,7 +66,7 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 def rotate(x_BHEN: Tensor, cos_EN: Tensor, sin_EN: Tensor) -> Tensor:
     """Apply RoPE to the channel pairs (e, e + E/2), like ``backbones.position.apply_rope``.
 
-    Cosines and sines are (E/2, N).
+    The cosines and sines have the shape (E/2, N).
     """
     first, second = x_BHEN.chunk(2, dim=2)
     return torch.cat([first * cos_EN - second * sin_EN, first * sin_EN + second * cos_EN], dim=2)

@@ -177,7 +177,7 @@ class MobileStage(nn.Module):
 
 
 class MobileUNet(nn.Module):
-    """The mobile form of a ``UNet``. Their outputs agree up to rounding.
+    """The mobile form of a ``UNet``. Both forms agree up to rounding.
 
     Args:
         network: The trained network, whose weights are shared.

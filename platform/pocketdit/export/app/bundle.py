@@ -35,7 +35,7 @@ class Bundle:
         return times
 
     def shape(self, package: str, name: str) -> tuple[int, ...]:
-        """Return the shape of an input of a package."""
+        """Return the shape of a package's input."""
         return tuple(self.manifest["packages"][package]["inputs"][name]["shape"])
 
 

@@ -61,7 +61,7 @@ def draw(
 def draw_latents(
     bundle: Bundle, run: Runtime, prompt: str, seed: int, times: Sequence[float], lora_scale: float = 1.0
 ) -> Tensor:
-    """Draw the latents (1, C, h, w) of an image like ``draw``."""
+    """Draw an image like ``draw``, but return its latents (1, C, h, w) without decoding them."""
     sampling: dict[str, Any] = bundle.manifest["sampling"]
     guidance = float(sampling["guidance"])
     text = embed(bundle, run, prompt)
@@ -91,7 +91,7 @@ def has_separate_lora(bundle: Bundle) -> bool:
 
 
 def embed(bundle: Bundle, run: Runtime, prompt: str) -> dict[str, Tensor]:
-    """Run the text encoders, and return their embeddings and masks of batch size 1 as inputs of the projection."""
+    """Run the text encoders, and return the text projection's inputs: embeddings and masks of batch size 1."""
     inputs: dict[str, Tensor] = {}
     for position, encoder in enumerate(bundle.manifest["text"]["encoders"]):
         tokens = tokenize(prompt, encoder, bundle.folder)

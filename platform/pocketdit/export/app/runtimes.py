@@ -26,7 +26,7 @@ def load_runtime(bundle: Bundle, threads: int = 1) -> Runtime:
             return _coreai(bundle)
         case "litert":
             return _litert(bundle, threads)
-    raise AssertionError(bundle.manifest["kind"])  # the schema only allows the kinds above
+    raise AssertionError(bundle.manifest["kind"])  # the schema allows only the kinds above
 
 
 def path_of(bundle: Bundle, package: str) -> Path:
@@ -35,7 +35,7 @@ def path_of(bundle: Bundle, package: str) -> Path:
 
 
 def _coreml(bundle: Bundle) -> Runtime:
-    """Run Core ML itself on a Mac. Elsewhere, interpret the packages."""
+    """Return a runtime that uses Core ML on a Mac, and interprets the packages on other systems."""
     from pocketdit.export.coreml.dependency import require_coremltools, silence_coremltools
 
     require_coremltools()

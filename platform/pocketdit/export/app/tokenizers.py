@@ -33,7 +33,7 @@ def tokenize(prompt: str, encoder: dict[str, Any], folder: Path) -> Inputs:
             return word_pieces(prompt, folder / settings["file"], settings["pieces"], length)
         case "clip":
             return clip(prompt, folder / settings["file"], settings["pad"], length)
-    raise AssertionError(settings["kind"])  # the schema only allows the kinds above
+    raise AssertionError(settings["kind"])  # the schema allows only the kinds above
 
 
 def hashed(prompt: str, kind: str, width: int, length: int) -> Inputs:

@@ -7,7 +7,7 @@ from typing import Any
 from pocketdit.errors import ConfigError
 
 MANIFEST = "manifest.json"
-"""The information that an app needs. A folder that contains this file is an export bundle."""
+"""The file with the information that an app needs. A folder that contains this file is an export bundle."""
 
 CENSUS = "census.json"
 """The cost of each operation in the graph of the transformer (Core ML and Core AI only)."""
@@ -28,7 +28,7 @@ def is_bundle(folder: Path) -> bool:
 
 
 def require_known_format(manifest: Mapping[str, Any], folder: Path) -> None:
-    """Check that this version of PocketDiT can read a bundle. Manifests without a format number are not refused here.
+    """Check that this version of PocketDiT can read a bundle. A manifest without a format number passes this check.
 
     Raises:
         ConfigError: Another version of PocketDiT wrote the bundle.

@@ -9,7 +9,7 @@ def why_elsewhere(dtype: str, shape: Sequence[int]) -> str:
     """Return why the Neural Engine cannot process a tensor, or "" if it can.
 
     Args:
-        dtype: Type as in a census, such as FLOAT16, the only type in which the engine computes.
+        dtype: Type as named in a census. The engine computes only in FLOAT16.
         shape: Shape of the tensor. The engine supports at most five axes and 16384 elements per axis.
     """
     if len(shape) > MAX_RANK:

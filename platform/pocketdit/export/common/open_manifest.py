@@ -33,7 +33,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def exported_settings(manifest: dict[str, Any], kind: type[Settings], overrides: list[str]) -> Settings:
-    """Return the settings of the export, changed by ``overrides``.
+    """Return the settings of the export with ``overrides`` applied.
 
     Raises:
         ConfigError: An override or a stored setting is invalid.

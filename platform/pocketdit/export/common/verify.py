@@ -50,7 +50,7 @@ def compare_packages(
     """Run the packages and PyTorch on the same inputs, and yield a comparison of each output.
 
     The transformer is compared at each time in ``settings.times``. If a LoRA is kept separate, the transformer is
-    compared both with and without the LoRA. Its text inputs are the outputs of the text projection's package.
+    compared both with and without the LoRA. The text projection's package computes the transformer's text inputs.
 
     Args:
         run: Function that runs a package.

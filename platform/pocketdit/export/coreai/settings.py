@@ -15,7 +15,7 @@ Form = Literal["split_einsum", "fused"]
 class CoreAIExport(BaseExport):
     """Export of one width of a network as Core AI packages.
 
-    ``precision`` applies to weights and arithmetic. With float16, the operations on the time remain in float32.
+    ``precision`` applies to weights and arithmetic. With float16, the operations on the time input remain in float32.
 
     Attributes:
         kind: Name of this target.

@@ -122,7 +122,7 @@ def mark_palettized(layer: nn.Module, values: Tensor) -> None:
     coremltools then stores indices and a palette (``constexpr_lut_to_dense``) without changing the weight.
 
     Args:
-        layer: Layer whose weight only contains ``values``.
+        layer: Layer whose weight contains no other values than ``values``.
         values: The 2^bits values of the palette.
     """
     rank = layer.get_parameter("weight").ndim

@@ -50,7 +50,7 @@ def export_coreml(settings: CoreMLExport) -> Path:
         content = build_manifest("coreml", settings, subject, entries, texts, comparisons, libraries)
         copy_notice(subject.notice, temporary)
         write_manifest(temporary, content)
-        if (folder / LATENCY).is_file():  # records contain the hash of their package, so they remain valid
+        if (folder / LATENCY).is_file():  # each record contains its package's hash, which shows if it is outdated
             shutil.copy(folder / LATENCY, temporary)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"peak memory {peak:.2f} GB")

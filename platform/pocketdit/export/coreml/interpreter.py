@@ -127,7 +127,7 @@ def _constant(package: Package, argument: Argument) -> NDArray[Any]:
 
 
 def expand_packed_palette(indices: NDArray[Any], palette: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Compute ``constexpr_lut_to_dense`` of iOS16, where indices are packed into bytes with the lowest bit first."""
+    """Compute iOS 16's ``constexpr_lut_to_dense``, in which indices are packed into bytes with the lowest bit first."""
     bits, size = int(np.log2(len(palette))), math.prod(shape)
     unpacked = np.unpackbits(indices, bitorder="little", count=size * bits).reshape(size, bits)
     entries = (unpacked << np.arange(bits, dtype=np.uint8)).sum(1, dtype=np.uint8)
@@ -136,7 +136,7 @@ def expand_packed_palette(indices: NDArray[Any], palette: NDArray[Any], shape: t
 
 
 def expand_grouped_palettes(indices: NDArray[Any], palettes: NDArray[Any]) -> NDArray[Any]:
-    """Compute ``constexpr_lut_to_dense`` of iOS18, where blocks of a weight can have different palettes.
+    """Compute iOS 18's ``constexpr_lut_to_dense``, in which parts of a weight can have different palettes.
 
     Args:
         indices: Palette index of each element of the weight.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pocketdit.errors import RunError
 
-# numpy dtypes of MIL types. An integer that is smaller than a byte is read into a whole byte.
+# The NumPy dtype of each MIL type. An integer that is smaller than a byte is read into a whole byte.
 DTYPES: dict[str, Any] = {
     "FLOAT16": np.float16, "FLOAT32": np.float32, "INT8": np.int8, "INT16": np.int16, "INT32": np.int32,
     "UINT8": np.uint8, "UINT16": np.uint16, "UINT32": np.uint32, "BOOL": np.bool_, "STRING": np.str_,

@@ -13,7 +13,7 @@ from pocketdit.export.common.settings import BaseExport
 class CoreMLExport(BaseExport):
     """Export of one width of a network as Core ML packages, in the paper's mobile form (supplement C).
 
-    ``precision`` applies to weights and arithmetic. With float16, the operations on the time remain in float32.
+    ``precision`` applies to weights and arithmetic. With float16, the operations on the time input remain in float32.
 
     Attributes:
         kind: Name of this target.

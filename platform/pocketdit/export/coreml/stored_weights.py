@@ -30,7 +30,7 @@ def require_stored_weights(packages: Iterable[Package], weights: Mapping[str, Te
         Number of weights that were checked.
 
     Raises:
-        RunError: None of the packages contains a weight, whose name is part of the message.
+        RunError: A weight is missing from all packages. The message contains its name.
     """
     stored = {fingerprint for package in packages for fingerprint in _fingerprints(package)}
     matrices = {name: value for name, value in weights.items() if value.ndim == 4 and name.endswith("weight")}

@@ -49,7 +49,8 @@ def export_litert(settings: LiteRTExport) -> ExportedModel:
 
     Raises:
         ConfigError: LiteRT is not installed, or the network does not support the settings.
-        RunError: A graph cannot be converted, or its outputs differ from those of PyTorch. No bundle is written.
+        RunError: A graph cannot be converted, or its outputs differ from PyTorch's outputs. In both cases, no bundle is
+            written.
     """
     require_litert()
     subject = load_with_decoder(settings)

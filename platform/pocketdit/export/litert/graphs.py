@@ -1,4 +1,4 @@
-"""The graphs of a LiteRT bundle in the training form: named inputs of fixed sizes, and named outputs.
+"""The graphs of a LiteRT bundle in the training form, with named inputs of fixed sizes and named outputs.
 
 The mobile form is not used, because it is not faster on a CPU and has three to six times as many operations in LiteRT's
 graph: XNNPACK's softmax and matrix product expect channels on the last axis.
@@ -33,7 +33,7 @@ class NamedGraph(nn.Module):
         self.names, self.outputs = tuple(graph.inputs), graph.outputs
 
     def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
-        """Run the module and return its outputs by name."""
+        """Run the module and return its named outputs."""
         results = self.module(*(inputs[name] for name in self.names))
         return dict(zip(self.outputs, [results] if isinstance(results, Tensor) else results, strict=True))
 
@@ -100,7 +100,7 @@ def build_graphs(network: Backbone, decoder: nn.Module | None, inputs: Mapping[s
 
     Args:
         network: Network of one width.
-        decoder: Module with a method ``decode``, if the bundle has a decoder.
+        decoder: Module with a method ``decode``, or None if the bundle has no decoder.
         inputs: Example inputs (see ``example_inputs``).
     """
     latents = {name: inputs[name] for name in ("latents", "time")}
