@@ -1,1 +1,1 @@
-"""Scripts that measure the project: speed and memory against alternatives, metrics, losses and the latency model."""
+"""Scripts that compare the project's speed and memory with alternatives, and test its metrics, losses and models."""

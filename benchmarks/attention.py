@@ -1,14 +1,14 @@
-"""Time ASSA against full attention on the same queries, keys and values, and the forms of every computation.
+"""Compare the speed of ASSA with that of full attention, and the speeds of alternative implementations of both.
 
     python benchmarks/attention.py [--json PATH]
 
 ASSA is timed as the backbone runs it without gradients: KV compression with its norms, attention to the compressed
 keys, blockwise neighborhood attention, gate and interpolation. It is compared with the fastest of several
-implementations of full attention. Neither side includes the projections to q, k, v and out. Both use the forms of
-attention that are fastest on this machine.
+implementations of full attention on the same queries, keys and values. Neither time includes the projections to q, k,
+v and out. Both use the forms of attention that are fastest on this machine.
 
-A second table times the forms among which a run chooses (pocketdit/backbones/forms.py), at the sizes of the embedded
-experiment and of the paper's ladder D. The first form of each row is the default.
+A second table compares the forms, that is, the alternative implementations of an attention computation from which a
+run can choose (pocketdit/backbones/forms.py), at the sizes of the embedded experiment and of the paper's ladder D.
 
 Shape letters: B = batch, N = tokens, D = hidden size.
 """
@@ -68,7 +68,7 @@ def flash_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def full_implementations(device: torch.device) -> dict[str, Attention]:
-    """Return the implementations of full attention that are available on a device, by name."""
+    """Return a mapping from name to each implementation of full attention that is available on a device."""
     implementations: dict[str, Attention] = {
         f"full, {form}": partial(grouped_attention, form=form) for form in get_args(GroupedForm)
     }
@@ -78,7 +78,7 @@ def full_implementations(device: torch.device) -> dict[str, Attention]:
 
 
 def grid_sides(tokens: int) -> tuple[int, int]:
-    """Return the height and width of a grid whose number of tokens is a power of two: a square, or two side by side."""
+    """Return the height and width of a grid with a power-of-two number of tokens: a square or two adjacent squares."""
     height = 2 ** (int(math.log2(tokens)) // 2)
     return height, tokens // height
 
@@ -101,7 +101,7 @@ def assa_call(module: AdaptiveSparseSelfAttention, x: Tensor, qkv: QKV) -> Calla
 
 
 def score_fraction(tokens: int) -> float:
-    """Return the fraction of the full score matrix that ASSA computes: 1/4 for compressed keys, plus the blocks."""
+    """Return the fraction of the score matrix that ASSA computes: 1/4 for compressed keys, plus that of the blocks."""
     edges = block_edges(tokens, BLOCKS)
     last = len(edges) - 1
     visible = [edges[min(i + RADIUS + 1, last)] - edges[max(i - RADIUS, 0)] for i in range(last)]
@@ -109,7 +109,7 @@ def score_fraction(tokens: int) -> float:
 
 
 def flop_ratio(tokens: int) -> float:
-    """Return the FLOPs of full attention divided by those of ASSA, which include compression and gate."""
+    """Return the FLOPs of full attention divided by those of ASSA, including its compression and gate."""
     module, x, qkv = build_assa(tokens, torch.device("meta"))
     calls: list[Callable[[], Tensor]] = [partial(grouped_attention, *qkv, "shared"), assa_call(module, x, qkv)]
     counts: list[int] = []
@@ -143,7 +143,7 @@ def compare_with_full_attention(tokens: int, dtype: torch.dtype, rounds: int) ->
 
 
 def workloads(device: torch.device, quick: bool) -> dict[str, Workload]:
-    """Return the attention computations of the embedded experiment at full width and of ladder D, by name."""
+    """Return the named attention computations of the embedded experiment at full width and of ladder D."""
     embedded = Workload(device, torch.float32, False, 16, 16, 2, 64, 64, 16)
     paper = Workload(device, torch.float32, False, 1, HEADS, KV_HEADS, 4096, 4096, HEAD_DIM)
     computations: dict[str, Workload] = {}
@@ -160,7 +160,7 @@ def workloads(device: torch.device, quick: bool) -> dict[str, Workload]:
 
 
 def compare_forms(name: str, workload: Workload, rounds: int) -> list[dict[str, Any]]:
-    """Time the forms of a computation with and without gradients and, on a CPU, the dtypes for bf16 inputs."""
+    """Time all forms of a computation with and without gradients and, on a CPU, in both dtypes for bf16 inputs."""
     rows = []
     for gradient in (False, True):
         item = replace(workload, gradient=gradient)
@@ -185,7 +185,7 @@ def compare_forms(name: str, workload: Workload, rounds: int) -> list[dict[str, 
 
 
 def print_forms(rows: Sequence[dict[str, Any]]) -> None:
-    """Print a table with one row per computation, and the time of each form relative to the default."""
+    """Print a table that shows, for each computation, the time of each form relative to that of the default form."""
     cells = [
         [
             row["name"],
@@ -241,8 +241,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     first = rows[0]
     met = first["ratio"].median >= REQUIRED
     print(
-        f"ratio at {first['tokens']} tokens: {first['fastest']} / ASSA = {first['ratio']}, required {REQUIRED}, "
-        f"limit {first['flop_ratio']:.2f}: {verdict(met)}"
+        f"ratio at {first['tokens']} tokens: {first['fastest']} / ASSA = {first['ratio']} (at least {REQUIRED}; "
+        f"the FLOPs limit it to {first['flop_ratio']:.2f}): {verdict(met)}"
     )
     write_result(
         {

@@ -1,11 +1,12 @@
 """Compare the small autoencoder with the DCT stand-in on held-out images, and write the shipped weights.
 
-    python -m benchmarks.autoencoder [--json PATH] [--image docs/images/autoencoder.png]   # the shipped weights
-    python -m benchmarks.autoencoder --run autoencoder --ship                              # a run's weights; ship them
+    python -m benchmarks.autoencoder [--json PATH] [--image docs/images/autoencoder.png]   # compare the shipped weights
+    python -m benchmarks.autoencoder --run autoencoder --ship             # compare a run's weights, and ship them
 
 The held-out images are whole pictograms and tiles of photographs that do not occur in training (see
-``datamodules/reconstruction``). The table shows the PSNR without noise, the PSNR if the latents have Gaussian noise in
-proportion to the standard deviation of each channel, and how visible the borders between latent positions are.
+``datamodules/reconstruction``). The table shows the PSNR without noise, the PSNR with Gaussian noise added to the
+latents in proportion to the standard deviation of each channel, and how visible the borders between latent positions
+are.
 
 Shape letters: B = batch, C = latent channels, h x w = latent sides, H x W = image sides.
 """
@@ -42,31 +43,31 @@ from pocketdit.running.grids import image_grid
 SIDE = 128
 NOISE = (0.0, 0.05, 0.1)
 SHIPPED = Path(__file__).parent.parent / "platform" / "pocketdit" / "encoders" / "weights" / "pictograms.safetensors"
-RECORDED = ("seed", "architecture", "stage", "optimizer", "training")  # sections that do not depend on the machine
+RECORDED = ("seed", "architecture", "stage", "optimizer", "training")  # independent of the machine
 _BATCH = 32
 _SHOWN = 4  # images of each kind in the grid
 
 
 def held_out() -> dict[str, Tensor]:
-    """Return uint8 images (B, 3, H, W) by kind: every held-out pictogram on white, and tiles of photographs."""
+    """Return the held-out pictograms, on white, and tiles of the held-out photographs as uint8 (B, 3, H, W)."""
     pictograms = [whole_pictogram(code, SIDE) for code in codes("validation")]
     photographs = [tile for name in PHOTOGRAPHS["validation"] for tile in tiles(name, SIDE)]
     return {"pictograms": stack(pictograms), "photographs": stack(photographs)}
 
 
 def stack(images: Sequence[Image.Image]) -> Tensor:
-    """Return images as uint8 (B, 3, H, W)."""
+    """Stack images into a uint8 tensor (B, 3, H, W)."""
     return torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2)
 
 
 @torch.no_grad()
 def measure(autoencoder: Autoencoder, images: Tensor, levels: Sequence[float] = NOISE) -> dict[str, float]:
-    """Return the mean PSNR (dB) for every level of noise, and the excess gradient at the borders of positions.
+    """Return the mean PSNR (dB) at each noise level, and ``border_gradient`` relative to that of the original images.
 
     Args:
         autoencoder: The autoencoder.
         images: uint8 images (B, 3, H, W).
-        levels: Standard deviations of the noise, as fractions of that of each latent channel.
+        levels: Noise levels, as fractions of the standard deviation of each latent channel.
     """
     original = torch.cat([from_uint8(part) for part in torch.split(images, _BATCH)])
     latents = torch.cat([autoencoder.encode(part) for part in torch.split(original, _BATCH)])
@@ -84,7 +85,7 @@ def measure(autoencoder: Autoencoder, images: Tensor, levels: Sequence[float] = 
 
 
 def border_gradient(images: Tensor, factor: int) -> float:
-    """Return the mean squared difference between neighboring pixels at multiples of ``factor``, relative to elsewhere.
+    """Return the mean squared difference between neighboring pixels across borders, divided by that elsewhere.
 
     Args:
         images: Images (B, 3, H, W).
@@ -101,7 +102,7 @@ def border_gradient(images: Tensor, factor: int) -> float:
 
 @torch.no_grad()
 def latent_statistics(autoencoder: Autoencoder, images: Mapping[str, Tensor]) -> dict[str, list[float]]:
-    """Return the mean and the standard deviation of every latent channel over all images."""
+    """Return the mean and standard deviation of each latent channel over all images."""
     latents = torch.cat(
         [autoencoder.encode(from_uint8(part)) for kind in images.values() for part in torch.split(kind, _BATCH)]
     )
@@ -120,7 +121,7 @@ def save_comparison(autoencoders: Mapping[str, Autoencoder], images: Mapping[str
 
 
 def ship(network: ConvAutoencoder, experiment: AutoencoderExperiment) -> None:
-    """Write a run's weights in fp16, with the settings that produced them in the header."""
+    """Write a run's weights to the package in fp16, with the settings that produced them in the file's header."""
     half = {name: value.half().contiguous() for name, value in network.state_dict().items()}
     settings = {name: plain(getattr(experiment, name)) for name in RECORDED}
     metadata = {"about": json.dumps(settings)}
@@ -132,8 +133,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--run", help="run that trained an autoencoder (default: the shipped weights)")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: %(default)s)")
-    parser.add_argument("--ship", action="store_true", help="write the weights of --run to the package")
-    parser.add_argument("--image", type=Path, help="write a grid of held-out images and their reconstructions")
+    parser.add_argument("--ship", action="store_true", help="replace the package's weights with those of --run")
+    parser.add_argument("--image", type=Path, help="write held-out images and their reconstructions to this PNG file")
     parser.add_argument("--json", type=Path, help="write the results to this file")
     args = parser.parse_args(arguments)
     try:

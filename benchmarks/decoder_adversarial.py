@@ -3,13 +3,14 @@
     python -m benchmarks.decoder_adversarial [--steps 3000] [--seeds 3] [--weight 0.05] [--data data/scenes]
 
 Trains the tiny decoder of experiments/tiny_decoder.yaml with and without the adversarial term, with the same seeds, and
-compares the reconstructions on the held-out scenes and on tiles of scikit-image's photographs. No decoder has seen
+compares the reconstructions of the held-out scenes and of tiles of scikit-image's photographs. No decoder is trained on
 photographs. With the default settings, this takes about 40 minutes on one CPU core.
 
-PSNR (dB) rewards blurred images; the others reward realistic ones. "features" is the mean squared distance between the
-unit-length features of an image and its original; it resembles LPIPS, but its layers are pooled and not weighted.
-"FD" is the Fréchet distance between both sets. Both use EfficientNet-Lite0 and are comparable only with each other.
-"sharpness" is the mean absolute gradient relative to that of the originals; 1 is ideal.
+PSNR (dB) rewards blurred images; the other scores reward realistic images. "features" is the mean squared distance
+between the unit-length features of an image and its original. It resembles LPIPS, but uses a single, pooled layer. "FD"
+is the Fréchet distance between the features of all images and of all originals. Both scores use EfficientNet-Lite0, so
+their values are comparable only with other values of this benchmark. "sharpness" is the mean absolute gradient relative
+to that of the originals; 1 is ideal.
 """
 
 import argparse
@@ -47,15 +48,15 @@ TILE = 128
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "immunohistochemistry", "hubble_deep_field", "retina")
 TILES_PER_PHOTOGRAPH = 16
 ARMS = {"without": 0.0, "with": 1.0}
-"""Factor of the adversarial weight in each arm."""
+"""Factor by which each arm multiplies the adversarial weight."""
 
 
 Batches = Sequence[Tensor]
-"""Images as batches (B, 3, H, W), uint8."""
+"""Batches of uint8 images (B, 3, H, W)."""
 
 
 class Scores(NamedTuple):
-    """Mean scores of a set of reconstructions."""
+    """Scores of a set of reconstructions, as described at the top of this file."""
 
     psnr: float
     features: float
@@ -64,7 +65,7 @@ class Scores(NamedTuple):
 
 
 def photograph_tiles() -> Batches:
-    """Return tiles of 128x128 pixels of scikit-image's photographs, spread evenly over each photograph."""
+    """Return tiles of 128x128 pixels from scikit-image's photographs, spread evenly over each photograph."""
     import skimage.data
 
     tiles = []
@@ -77,7 +78,7 @@ def photograph_tiles() -> Batches:
 
 
 def held_out_scenes(experiment: DecoderExperiment) -> Batches:
-    """Return the validation images of an experiment. Batches differ in size."""
+    """Return the validation images of an experiment. The batches can differ in size."""
     data = build_data(experiment)
     batches = [batch["images"] for batch in data.val_dataloader()]
     data.teardown("validate")
@@ -91,7 +92,7 @@ def encode(encoder: EfficientNetLite0, images: Batches) -> NDArray[np.float64]:
 
 
 def gradient(images: Batches) -> float:
-    """Return the mean absolute difference between neighboring pixels."""
+    """Return the mean absolute difference of vertical neighbors plus that of horizontal neighbors."""
     values = [batch.float() for batch in images]
     rows = torch.cat([x.diff(dim=2).abs().flatten() for x in values])
     columns = torch.cat([x.diff(dim=3).abs().flatten() for x in values])
@@ -99,7 +100,7 @@ def gradient(images: Batches) -> float:
 
 
 def score(encoder: EfficientNetLite0, original: Batches, decoded: Batches, features: NDArray[np.float64]) -> Scores:
-    """Score reconstructions of originals, whose features (N, D) are given."""
+    """Score reconstructions of ``original``, whose features are ``features`` (N, D)."""
     found = encode(encoder, decoded)
     unit, unit_original = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (found, features))
     ratios = torch.cat([psnr(from_uint8(a), from_uint8(b)) for a, b in zip(decoded, original, strict=True)])
@@ -113,7 +114,7 @@ def score(encoder: EfficientNetLite0, original: Batches, decoded: Batches, featu
 
 @torch.no_grad()
 def decode(decoder: TinyDecoder | Autoencoder, autoencoder: Autoencoder, images: Batches) -> Batches:
-    """Encode images with the autoencoder, and decode the latents."""
+    """Encode images with the autoencoder, and decode the latents with the decoder."""
     return [to_uint8(decoder.decode(autoencoder.encode(from_uint8(batch)))) for batch in images]
 
 
@@ -138,7 +139,7 @@ def train_decoder(runs: Path, arm: str, seed: int, args: argparse.Namespace) -> 
 def compare(
     runs: Path, names: Mapping[str, Sequence[str]], encoder: EfficientNetLite0
 ) -> dict[str, dict[str, list[Scores]]]:
-    """Return the scores of every arm's runs on every set of images, with the autoencoder's own decoder as an arm."""
+    """Return the scores of each arm's runs on each image set. The autoencoder's own decoder is an additional arm."""
     folders = {arm: [find(runs, name) for name in names[arm]] for arm in names}
     experiment = load_experiment(next(iter(folders.values()))[0], DecoderExperiment)
     autoencoder = build(experiment.autoencoder)
@@ -170,14 +171,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--steps", type=int, default=3000, help="training steps per decoder (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="decoders per arm (default: %(default)s)")
-    parser.add_argument("--weight", type=float, default=0.05, help="weight of the term (default: %(default)s)")
+    parser.add_argument("--weight", type=float, default=0.05, help="adversarial weight (default: %(default)s)")
     parser.add_argument("--data", type=Path, default=Path("data/scenes"), help="data set (default: %(default)s)")
-    parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="further overrides for all runs")
+    parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="overrides for all runs")
     parser.add_argument("--runs", type=Path, help="keep the runs in this folder")
     parser.add_argument("--json", type=Path, help="write the scores to this file")
     args = parser.parse_args(arguments)
     try:
-        encoder = EfficientNetLite0()  # before training, because its weights may be missing
+        encoder = EfficientNetLite0()  # loaded first, because its weights may be missing
         print_machine()
         with TemporaryDirectory(prefix="decoder_adversarial") as temporary:
             runs = args.runs or Path(temporary)

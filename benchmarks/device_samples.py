@@ -1,11 +1,12 @@
 """Compare the images of export bundles with those of their run, and show the differences in a picture.
 
-Each bundle draws alone, with the runtime of its format. The run samples at the width of the bundle from the same noise.
-The picture has three rows per bundle: the run, the bundle, and ten times their absolute difference.
+Each bundle generates its images alone, in the runtime for its format. The run samples the same prompts at the bundle's
+width, starting from the same noise. The picture has three rows per bundle: the run's images, the bundle's images, and
+ten times their absolute difference.
 
     python -m benchmarks.device_samples RUN BUNDLE... [--out PNG] [--runs FOLDER] [--decoder RUN] [--prompts N]
 
-Prints a table of sizes, speeds and peak signal-to-noise ratios (PSNR). The exit status is 1 if a PSNR is not above
+Prints a table of sizes, speeds and peak signal-to-noise ratios (PSNR). The exit status is 1 unless every PSNR is above
 35 dB. ``make device`` runs this for every width of the four-step model.
 """
 
@@ -36,12 +37,12 @@ MAGNIFICATION = 10
 
 @dataclass(frozen=True)
 class Drawn:
-    """The images of a bundle and those of its run, as uint8 (B, 3, H, W).
+    """The images that a bundle and its run generated, as uint8 (B, 3, H, W).
 
     Attributes:
         bundle: The bundle.
-        expected: Images of the run.
-        actual: Images of the bundle.
+        expected: The run's images.
+        actual: The bundle's images.
         seconds: Time that the bundle took per image, including loading.
     """
 
@@ -57,19 +58,19 @@ class Drawn:
 
     @property
     def difference(self) -> Tensor:
-        """The absolute difference times ``MAGNIFICATION``."""
+        """The absolute difference between the images times ``MAGNIFICATION``, clamped to 255."""
         difference = (self.actual.int() - self.expected.int()).abs() * MAGNIFICATION
         return difference.clamp(max=255).to(torch.uint8)
 
     @property
     def psnr(self) -> float:
-        """PSNR in dB of all images together, infinite for equal images."""
+        """PSNR in dB over all images together; infinite if the images are equal."""
         error = (self.actual.double() - self.expected.double()).square().mean()
         return float(10 * torch.log10(255**2 / error))
 
 
 def compare(model: Model, bundle: Bundle, prompts: Sequence[str], seed: int) -> Drawn:
-    """Draw images with a bundle, and sample them with the run.
+    """Generate an image for each prompt with a bundle and with its run.
 
     Raises:
         ConfigError: The bundle was exported from another run, or is incomplete.
@@ -88,7 +89,7 @@ def compare(model: Model, bundle: Bundle, prompts: Sequence[str], seed: int) -> 
 
 
 def picture(drawn: Sequence[Drawn], prompts: Sequence[str], out: Path) -> None:
-    """Write the picture as a PNG file."""
+    """Write the picture of all images and their differences as a PNG file."""
     rows = [images for d in drawn for images in (d.expected, d.actual, d.difference)]
     labels = [label for d in drawn for label in (f"{d.label.split()[0]} run", d.label, f"difference x{MAGNIFICATION}")]
     grid = image_grid(rows, labels, prompts)
@@ -114,7 +115,7 @@ def report(drawn: Sequence[Drawn]) -> str:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Compare all bundles, and return the exit status."""
+    """Compare all bundles with the run, and return the exit status."""
     folder = find(arguments.runs, arguments.run)
     model = load_model(folder, load_experiment(folder), device="cpu")
     if arguments.decoder:
@@ -134,7 +135,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Compare the images of export bundles with those of their run.")
     parser.add_argument("run", help="path of a run, EXPERIMENT/RUN, or EXPERIMENT for its latest run")
     parser.add_argument("bundles", nargs="+", type=Path, metavar="bundle", help="folders of export bundles")
-    parser.add_argument("--out", type=Path, default=Path("device.png"), help="picture (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("device.png"), help="PNG file to write (default: %(default)s)")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: %(default)s)")
     parser.add_argument("--decoder", help="run whose tiny decoder the bundles contain")
     parser.add_argument("--prompts", type=int, default=4, metavar="N", help="number of prompts (default: %(default)s)")

@@ -36,8 +36,8 @@ STEPS, SHIFT = (1, 2, 4), 3.0
 STUDENT_EVERY = 5  # the critic is trained in every iteration, the student in every fifth
 FLOW_ITERATIONS, ITERATIONS, BATCH = 1500, 4000, 256
 LEARNING_RATE, STUDENT_LEARNING_RATE = 1e-3, 2e-3
-MIN_TAU, MAX_TAU = 0.02, 0.98  # noise levels of the matching loss
-COUNT = 3000  # samples in each of the two sets that are compared
+MIN_TAU, MAX_TAU = 0.02, 0.98  # range of the noise levels in the matching loss
+COUNT = 3000  # number of samples in each of the two sets that are compared
 METHODS = ("start", "DMD", "K-DMD, flow map", "K-DMD, straightened", "teacher, flow map", "teacher, straightened")
 TITLES = {  # column titles in the plot
     "start": "before distillation",
@@ -61,7 +61,7 @@ def draw_noise(count: int, generator: torch.Generator) -> Tensor:
 
 
 def exact_velocity(x: Tensor, time: Tensor) -> Tensor:
-    """Compute the teacher's velocity E[noise - data | x_t = x] (B, 2) of the mixture.
+    """Compute the teacher's velocity E[noise - data | x_t = x] (B, 2) for the mixture of Gaussians.
 
     In mode k, x_t is Gaussian around (1 - t) center_k with variance (1 - t)^2 SPREAD^2 + t^2, and the velocity is
     linear in x. The modes are weighted by their probability given x.
@@ -130,13 +130,13 @@ def train_flow(pairs: Pairs, iterations: int, seed: int) -> Network:
 
 
 def pretrain(seed: int, iterations: int = FLOW_ITERATIONS) -> Network:
-    """Train the network from which the student and the critic start, with flow matching on true samples."""
+    """Use flow matching on true samples to train the network from which the student and the critic start."""
     generator = torch.Generator().manual_seed(1000 + seed)
     return train_flow(lambda: (draw_data(BATCH, generator), draw_noise(BATCH, generator)), iterations, seed)
 
 
 def straightened_teacher(seed: int, iterations: int = 2 * FLOW_ITERATIONS) -> Velocity:
-    """Train a second few-step teacher with flow matching on noise and the end points of the exact flow from it.
+    """Train a second few-step teacher with flow matching on noise paired with the end points of its exact flow.
 
     Its paths are nearly straight (Liu et al. 2022, "Rectified flow"), so it is accurate for any number of steps.
     """
@@ -213,7 +213,7 @@ def distance(network: Velocity, steps: int) -> float:
 
 
 def compare(seed: int, iterations: int = ITERATIONS) -> list[dict[str, Any]]:
-    """Return one row per number of steps and method, with samples, energy distance, and training time in seconds."""
+    """Return the samples, energy distance, and training time (s) of each method for each number of steps."""
     pretrained = pretrain(seed, min(iterations, FLOW_ITERATIONS))
     few_step = {"flow map": flow_map, "straightened": straightened_teacher(seed, min(iterations, 2 * FLOW_ITERATIONS))}
     rows: list[dict[str, Any]] = []
@@ -236,7 +236,7 @@ def compare(seed: int, iterations: int = ITERATIONS) -> list[dict[str, Any]]:
 
 
 def plot(rows: Sequence[dict[str, Any]], out: Path) -> None:
-    """Plot the samples of one seed, one row of panels per number of steps, with true samples in gray behind them."""
+    """Plot one seed's samples in a row of panels per number of steps, with true samples in gray behind them."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -269,10 +269,10 @@ def plot(rows: Sequence[dict[str, Any]], out: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argument_parser(__doc__)
-    parser.add_argument("--out", type=Path, metavar="PNG", help="also plot the first seed's samples to this PNG file")
+    parser.add_argument("--out", type=Path, metavar="PNG", help="also write a plot of the first seed's samples")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="number of seeds (default: %(default)s)")
     args = parser.parse_args(arguments)
-    torch.set_num_threads(1)  # more threads do not help networks of this size
+    torch.set_num_threads(1)  # networks of this size do not benefit from more threads
     print_machine()
     rows = [row for seed in range(args.seeds) for row in compare(seed, *[2 * STUDENT_EVERY] * args.quick)]
 

@@ -52,7 +52,7 @@ class Case:
     """A configuration to measure.
 
     Attributes:
-        experiment: Configures the stage and the optimizer.
+        experiment: The experiment that configures the stage and the optimizer.
         batch: Batch size.
         sides: Height and width of the latents.
         rounds: Number of timed steps.
@@ -65,7 +65,7 @@ class Case:
 
 
 def cases() -> dict[str, Case]:
-    """Return the cases by name: a medium-sized network with AdamW, the shipped experiment, and a tiny test network."""
+    """Return the named cases: a medium-sized network with AdamW, the shipped experiment, and a tiny test network."""
     shipped = load(EXPERIMENT, [], Experiment).config
     spec = replace(shipped.dit, widths=(HALF, FULL_WIDTH))
     sparse, full = AdaptiveSparseAttention("assa", 4, 16, 1), FullAttention("full", 4)
@@ -124,11 +124,11 @@ def build_step(network: str, case: Case, compiled: bool = False) -> Callable[[],
 
 
 def peak_memory(network: str, case: Case, compiled: bool) -> int:
-    """Return by how many bytes building a network and training it for three steps raises this process's peak memory.
+    """Build a network and train it for three steps, and return the growth of this process's peak memory in bytes.
 
-    The result is exact only in a new process. A process that has done other work reuses the memory it freed.
+    The result is exact only in a new process, because a process that has done other work reuses freed memory.
     """
-    build_step(network, cases()["tiny"])()  # loads all libraries, which are not part of the network's memory
+    build_step(network, cases()["tiny"])()  # loads all libraries, whose memory is not the network's
     memory = PeakMemory()
     step = build_step(network, case, compiled)
     for _ in range(3):

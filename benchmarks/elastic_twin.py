@@ -1,15 +1,16 @@
-"""Repeat the paper's Table 1 with small networks on rendered scenes: standalone against elastic training.
+"""Repeat the paper's Table 1, standalone versus elastic training, with small networks on rendered scenes.
 
-The supernet is that of ``experiments/elastic_pretrain.yaml`` with the widths 0.5x and 1x, which stand for 0.4B and
-1.6B. The standalone networks have the same architecture as the sub-networks, the same text width included. All are
-trained on the same data, noise and number of steps. The feature distance is that of the embedded evaluation, not
-DINO-FID. The footprint is the growth of a process's peak memory while it builds a network and trains it for three
-steps, with weights, EMA, gradients, optimizer state and activations (``benchmarks/elastic_step.py``).
+The supernet is the one in ``experiments/elastic_pretrain.yaml`` with the widths 0.5x and 1x, which represent the
+paper's 0.4B and 1.6B models. The standalone networks have the same architecture as the sub-networks, including the
+width of the text tokens. All networks are trained on the same data and noise for the same number of steps. The feature
+distance is the one of the embedded evaluation, not DINO-FID. The footprint is the growth of a process's peak memory
+while it builds a network and trains it for three steps. It includes weights, EMA, gradients, optimizer state and
+activations (``benchmarks/elastic_step.py``).
 
     python -m benchmarks.elastic_twin --runs FOLDER [--steps 1500] [--seeds 0 1 2] [--images 240]
 
-Requires data/scenes (``lightning data build scenes data/scenes``). At paper scale, the table consists of
-``experiments/paper/ladder_d.yaml``, ``standalone_full.yaml`` and ``elastic_imagenet.yaml``, each scored with
+Requires data/scenes (``lightning data build scenes data/scenes``). To repeat the table at paper scale, train
+``experiments/paper/ladder_d.yaml``, ``standalone_full.yaml`` and ``elastic_imagenet.yaml``, and score each run with
 ``experiments/eval/dino_fid.yaml``.
 """
 
@@ -34,10 +35,10 @@ class Row(NamedTuple):
     """A row of the table.
 
     Attributes:
-        recipe: How the network is trained.
-        variant: Its experiment.
-        width: Width of the experiment's network.
-        network: Its name in ``elastic_step.NETWORKS``, whose memory is measured.
+        recipe: How the network is trained, as in Table 1.
+        variant: Experiment that trains the network.
+        width: Relative width at which the run is evaluated.
+        network: Name in ``elastic_step.NETWORKS`` of the network whose memory is measured; empty for none.
         published: Validation loss, DINO-FID and footprint in Table 1.
     """
 
@@ -61,7 +62,7 @@ MODELS = ("0.5x (0.4B)", "1x (1.6B)", "0.5x (0.4B)", "1x (1.6B)")
 
 
 def feature_distance(run: Run, width: float, args: argparse.Namespace) -> float:
-    """Return the Fréchet distance of sampled images from the training images, by the features for scenes."""
+    """Return the Fréchet distance between sampled images and training images in the feature space for scenes."""
     folder = Path(args.runs) / "evaluations"
     subject = {"run": str(run.folder.path), "width": width, "steps": 24, "guidance": 2.0}
     metric = {
@@ -86,12 +87,12 @@ def feature_distance(run: Run, width: float, args: argparse.Namespace) -> float:
             "tracking": {"uri": f"sqlite:///{args.runs}/mlflow.db"},
         }
     )
-    assert report is not None  # only one process runs
+    assert report is not None  # only ranks other than 0 return None
     return report.results[0].scores["overall"].value
 
 
 def footprint(network: str) -> str:
-    """Measure the growth of the peak memory of a process that trains a network."""
+    """Measure how much the peak memory of a process grows while it trains a network, and format the result."""
     if not network:
         return "-"
     grown = run_child(str(Path(elastic_step.__file__)), "--peak-of", network, "--case", "embedded")
@@ -99,12 +100,12 @@ def footprint(network: str) -> str:
 
 
 def table(losses: Sequence[Sequence[float]], distances: Sequence[Sequence[float]], memory: Sequence[str]) -> str:
-    """Tabulate the rows as the paper does.
+    """Format the table like the paper's Table 1.
 
     Args:
-        losses: Validation losses of every row, one per seed.
-        distances: Feature distances of every row, one per seed. Empty if they were not measured.
-        memory: Footprint of every row.
+        losses: For each row, the validation losses of all seeds.
+        distances: For each row, the feature distances of all seeds, or an empty list if they were not measured.
+        memory: Footprint of each row.
     """
     cells = []
     for row, model, loss, distance, used in zip(ROWS, MODELS, losses, distances, memory, strict=True):
@@ -121,7 +122,7 @@ def table(losses: Sequence[Sequence[float]], distances: Sequence[Sequence[float]
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = twin_parser(__doc__, steps=1500)
-    parser.add_argument("--images", type=int, default=240, help="images per network for the distance; 0 leaves it out")
+    parser.add_argument("--images", type=int, default=240, help="images per network; 0 skips the feature distance")
     args = parser.parse_args(arguments)
     runs: Mapping[str, list[Run]] = {
         variant.name: [train_twin(variant, seed, args) for seed in args.seeds]
@@ -132,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         [feature_distance(run, row.width, args) for run in runs[row.variant.name] if args.images] for row in ROWS
     ]
     memory = [footprint(row.network) for row in ROWS]
-    print(f"\n{args.steps} steps, mean and standard deviation of {len(args.seeds)} seeds\n")
+    print(f"\n{args.steps} steps, mean and standard deviation over {len(args.seeds)} seeds\n")
     print(table(losses, distances, memory))
 
 

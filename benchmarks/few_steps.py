@@ -1,12 +1,12 @@
-r"""Compare few-step models with the networks they were distilled from, by scores and in an image grid.
+r"""Score few-step models and the networks that they were distilled from, and show their images in a grid.
 
     python benchmarks/few_steps.py "28 steps=knowledge_distill:28" "4 steps=knowledge_distill:4:1:euler" \
         "DMD=step_distill/dmd-0,step_distill/dmd-1" "K-DMD=step_distill/k-0,step_distill/k-1" --grid few_steps.png
 
 An entry is LABEL=RUN[,RUN ...][:STEPS[:GUIDANCE[:SAMPLER]]]. Omitted settings default to the run's own sampling
 settings. If an entry has several runs (seeds), the table shows their mean and standard deviation. Every entry is
-compared with the first one. Rules for rendered scenes judge the images by GenEval's logic, so the scores are not
-GenEval scores.
+compared with the first one. The images are judged with GenEval's logic, but by rules for rendered scenes, so the scores
+are not GenEval scores.
 """
 
 import argparse
@@ -32,7 +32,7 @@ _PATTERN = re.compile(
     rf"(:(?P<steps>[1-9]\d*)(:(?P<guidance>{_NUMBER})(:(?P<sampler>{'|'.join(get_args(SamplerName))}))?)?)?"
 )
 
-Scores = dict[float, list[float]]  # scores by width, one per run
+Scores = dict[float, list[float]]  # for each width, one score per run
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def score_entry(entry: Entry, widths: Sequence[float], count: int, runs: Path, o
 
 
 def scores_table(entries: Sequence[Entry], scores: Sequence[Scores]) -> str:
-    """Tabulate each entry's scores by width: mean, standard deviation, and ratio to the first entry."""
+    """Tabulate each entry's scores at each width: mean, standard deviation, and ratio to the first entry."""
     widths = list(scores[0])
     rows = []
     for entry, by_width in zip(entries, scores, strict=True):
@@ -111,7 +111,7 @@ def scores_table(entries: Sequence[Entry], scores: Sequence[Scores]) -> str:
 def save_grid(entries: Sequence[Entry], widths: Sequence[float], runs: Path, path: Path) -> None:
     """Save a grid of images with one row per width and entry.
 
-    Each entry is represented by its first run. All of them sample the prompts of the very first run.
+    Each entry is represented by its first run. All entries sample the prompts of the first entry's first run.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""The floor of a computation: its matrix products, convolutions and attention kernels, run again on their own."""
+"""Measures the floor of a computation: the cost of its matrix products, convolutions and attention kernels alone."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -24,7 +24,7 @@ class ProductRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # to
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Run an operation, and record it if it belongs to the floor."""
+        """Run an operation, and record it if it is part of the floor."""
         name = func.overloadpacket.__name__
         if name in self.KERNELS or name.startswith("_scaled_dot_product"):
             self.products.append((func, args, kwargs or {}))

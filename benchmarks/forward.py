@@ -1,4 +1,4 @@
-"""Time a forward pass of ladder D against ladder A, and against PixArt and Sana transformers of D's size.
+"""Compare the time of a forward pass of ladder D with that of ladder A and of PixArt and Sana at D's size.
 
     python benchmarks/forward.py [--dtype bfloat16] [--json PATH]
 
@@ -42,7 +42,7 @@ from pocketdit.training.cost import count_parameters, network_inputs
 
 PAPER = Path(__file__).parent.parent / "experiments" / "paper"
 REQUIRED = 0.9
-PARAMETER_TOLERANCE = 0.03  # relative to D's number of parameters
+PARAMETER_TOLERANCE = 0.03  # as a fraction of D's number of parameters
 PATCH = 2
 PEERS = ("PixArt", "Sana")
 
@@ -55,7 +55,7 @@ class Candidate:
 
     Attributes:
         network: The network.
-        forward: Calls it with latents, time and text.
+        forward: Function that calls the network with latents, time and text.
         flops: FLOPs of one forward pass.
     """
 
@@ -65,7 +65,7 @@ class Candidate:
 
 
 def ladder_spec(letter: str, quick: bool) -> DiTSpec:
-    """Return the specification of a shipped ladder; with ``quick``, narrower and with one block per level."""
+    """Return the spec of a shipped ladder network or, with ``quick``, of a narrower one with one block per level."""
     spec = load(PAPER / f"ladder_{letter.lower()}.yaml", [], Experiment).config.dit
     if quick:
         levels = tuple(replace(level, depth=1, long_skips=False) for level in spec.levels)
@@ -114,7 +114,7 @@ def build_sana(layers: int, spec: DiTSpec, sides: tuple[int, int]) -> nn.Module:
 
 
 def build_to_size(build: Callable[[int], nn.Module], parameters: int) -> nn.Module:
-    """Build a network on the meta device, with the depth that comes closest to the given number of parameters."""
+    """Build a network on the meta device, at the depth that brings it closest to a number of parameters."""
     with torch.device("meta"):
         one, two = count_parameters(build(1)), count_parameters(build(2))
         return build(max(1, round((parameters - one) / (two - one)) + 1))
@@ -176,7 +176,7 @@ def count_flops(forward: Forward, spec: DiTSpec, sides: tuple[int, int]) -> floa
 
 def materialize(network: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
     """Move a network off the meta device and fill its parameters and buffers with random values."""
-    nn.Module.to(network.to_empty(device=device), dtype).eval()  # diffusers' .to() warns about every dtype
+    nn.Module.to(network.to_empty(device=device), dtype).eval()  # diffusers' .to() would warn about the dtype
     for tensor in chain(network.parameters(), network.buffers()):
         if tensor.is_floating_point():
             tensor.normal_(std=0.02)
@@ -268,7 +268,7 @@ def report_conclusion(rows: Sequence[dict[str, Any]], dtype: str, json_path: Pat
     met = ratio.median >= REQUIRED and beaten
     others = ", ".join(f"{peer['network']} / D = {peer['time_over_d']}" for peer in peers)
     print(
-        f"ratio: A / D in time over A / D in FLOPs = {ratio}, required {REQUIRED}; {others}, required above 1: "
+        f"ratio: (A / D in time) / (A / D in FLOPs) = {ratio} (at least {REQUIRED}); {others} (each above 1): "
         f"{verdict(met)}"
     )
     write_result(

@@ -2,11 +2,11 @@
 
     python -m benchmarks.gpu [--out FOLDER]
 
-Each part runs in its own process and is stopped at its time limit, so that a part that hangs or fails does not
-prevent the others: the tests marked ``gpu``, the training step with and without ``torch.compile``, ASSA's attention and
-FlashAttention at 4096 and 16384 tokens, and the peak memory of a short run against ``lightning run --plan``. The
-results are written to FOLDER, and the exit status is 1 if a part fails. Without a GPU, only ``--quick`` is useful: it
-runs the parts at tiny sizes on the CPU. This program has not been run on a GPU yet.
+The parts are the tests marked ``gpu``, the training step with and without ``torch.compile``, ASSA and FlashAttention at
+4096 and 16384 tokens, and the peak memory of a short run compared with the estimate of ``lightning run --plan``. Each
+part runs in a separate process with a time limit, so that the other parts run even if one hangs or fails. The results
+are written to FOLDER, and the exit status is 1 if a part fails. Without a GPU, only ``--quick`` is useful: it runs the
+parts at tiny sizes on the CPU. This program has not been run on a GPU yet.
 """
 
 import os
@@ -25,13 +25,13 @@ TIME_LIMIT = 8 * 60.0
 
 @dataclass(frozen=True)
 class Part:
-    """One of the programs that are run.
+    """A check or measurement that runs in a separate process.
 
     Attributes:
-        name: Name, also of its output file.
-        words: Arguments of the Python interpreter.
-        seconds: Time limit.
-        on_cpu: Whether it can run without a GPU.
+        name: Name of the part and of its output file.
+        words: Arguments for the Python interpreter.
+        seconds: Time limit in seconds.
+        on_cpu: Whether the part can run without a GPU.
     """
 
     name: str
@@ -54,7 +54,7 @@ def run_part(part: Part, quick: bool, out: Path) -> tuple[str, float]:
     """Run a part, and write its output to a file in ``out``.
 
     Returns:
-        How it ended, and how many seconds it took.
+        The outcome, and the duration in seconds.
     """
     options = (
         [] if part.name == "tests" else ["--json", str(out / f"{part.name}.json"), *(["--quick"] if quick else [])]
@@ -73,7 +73,7 @@ def run_part(part: Part, quick: bool, out: Path) -> tuple[str, float]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run all parts and print a table of how they ended."""
+    """Run all parts and print a table of their outcomes."""
     parser = argument_parser(__doc__)
     parser.add_argument(
         "--out", type=Path, default=Path("bench/gpu"), help="folder for the results (default: %(default)s)"

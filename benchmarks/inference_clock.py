@@ -1,4 +1,4 @@
-"""Times sampling and ``lightning evaluate`` together with their floors."""
+"""Times sampling and ``lightning evaluate``, each together with its floor (see ``benchmarks/floor.py``)."""
 
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -26,7 +26,7 @@ EVALUATION_STEPS = 4
 
 
 def measure_with_floor(name: str, call: Callable[[], None], images: int, rounds: int) -> dict[str, Any]:
-    """Time a call that produces ``images`` images, and its floor, alternately."""
+    """Time a call that produces ``images`` images alternately with its floor."""
     with ProductRecorder() as recorder:
         call()
     products: Sequence[Product] = recorder.products
@@ -44,7 +44,7 @@ def measure_with_floor(name: str, call: Callable[[], None], images: int, rounds:
 
 
 class SamplingClock(Callback):
-    """Times sampling from the EMA weights at the end of a run, together with its floor.
+    """Times sampling with the EMA weights at the end of a run, together with its floor.
 
     Args:
         rounds: Number of measurements.

@@ -1,15 +1,16 @@
-"""Search for depths, widths and head sizes of the paper's ladder (Sec. 3.1, Fig. 2 and 3) and score them.
+"""Search for depths, widths and head sizes that match the paper's ladder (Sec. 3.1, Fig. 2 and 3).
 
-The paper publishes no hidden size, head size or depth, only three kinds of constraints, which the candidates are scored
-against:
+The paper publishes no hidden sizes, head sizes or depths, but three kinds of constraints, by which the candidates are
+scored:
 
-- the text: half of B's layers are in the middle, with slightly more in the up than in the down stage; D moves four
-  layers from the middle, two to each side, uses eight key/value heads, an FFN ratio of 4 outside and long skips;
-- the numbers 6, 20, 8 and 10 that Fig. 2 prints beside the stages: how many of them occur among the depths of B and D;
-- the parameter counts of Fig. 3: 424, 406, 408 and 429 M, within 5%.
+- the text: half of B's layers are in the middle stage, and slightly more of the others are in the up stage than in the
+  down stage; D moves four layers from the middle stage, two to each side, and has eight key/value heads, an FFN ratio
+  of 4 in the outer stages, and long skips;
+- the numbers 6, 20, 8 and 10 that Fig. 2 prints beside the stages, some of which should be depths of B or D;
+- the parameter counts in Fig. 3: 424, 406, 408 and 429 M, within 5%.
 
-For each combination of constraints, the program prints the candidate whose largest deviation from the published counts
-is smallest. Parameters are counted on the meta device, without training. This takes about a minute.
+For each combination of constraints, the program prints the candidate whose largest deviation from the published
+parameter counts is smallest. Parameters are counted on the meta device, without training. This takes about a minute.
 
     python -m benchmarks.ladder_search [--chosen]
 
@@ -36,7 +37,7 @@ from pocketdit.training.cost import count_parameters
 Letter = Literal["A", "B", "C", "D"]
 Depths = tuple[int, int, int]
 PUBLISHED: Mapping[Letter, float] = {"A": 424.0, "B": 406.0, "C": 408.0, "D": 429.0}
-"""Millions of parameters (Fig. 3)."""
+"""Published parameter counts in millions (Fig. 3)."""
 PRINTED = (6, 20, 8, 10)
 """The numbers beside the stages in Fig. 2."""
 TOLERANCE = 0.05
@@ -44,7 +45,7 @@ PAPER = Path(__file__).parent.parent / "experiments" / "paper"
 CLIP_WIDTH = 768
 HEAD_SIZES = (28, 32, 36, 64, 72)
 SUPERNET_HEADS = 32
-"""D is the supernet at 0.5x. At 0.375x, a multiple of eight heads is left if this divides the number of D's heads."""
+"""D is the supernet at 0.5x. If its number of heads is a multiple of this, 0.375x has a multiple of eight heads."""
 WIDTHS = range(896, 1281, 32)
 LAYERS = range(24, 45)
 HALF, UP, MOVED, DEPTH, WIDTH = "half in the middle", "slightly more up", "four moved", "A as deep as B", "one width"
@@ -52,13 +53,13 @@ HALF, UP, MOVED, DEPTH, WIDTH = "half in the middle", "slightly more up", "four 
 
 @dataclass(frozen=True)
 class Size:
-    """The settings of a network besides its depths.
+    """The settings of a ladder network other than its depths.
 
     Attributes:
         width: Hidden size.
         head_dim: Channels per head.
         text_width: Width of the text tokens that cross-attention reads.
-        text_kv_heads: Key/value heads of cross-attention in D. A, B and C have one.
+        text_kv_heads: Number of key/value heads of cross-attention in D. A, B and C have one.
     """
 
     width: int
@@ -69,14 +70,14 @@ class Size:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A ladder.
+    """A candidate for the paper's ladder.
 
     Attributes:
-        layers: Layers of A.
-        three_stage: Depths of B and C: down, middle and up.
-        enhanced: Depths of D.
-        plain: Sizes of A, B and C.
-        final: Sizes of D.
+        layers: Number of layers of A.
+        three_stage: Depths of the down, middle and up stages of B and C.
+        enhanced: Depths of the stages of D.
+        plain: Other settings of A, B and C.
+        final: Other settings of D.
     """
 
     layers: int
@@ -87,24 +88,24 @@ class Candidate:
 
     @property
     def counts(self) -> dict[Letter, float]:
-        """Millions of parameters by letter."""
+        """The number of parameters of each network in millions."""
         sizes = {"A": self.plain, "B": self.plain, "C": self.plain, "D": self.final}
         depths = {"A": (self.layers, 0, 0), "B": self.three_stage, "C": self.three_stage, "D": self.enhanced}
         return {letter: count_millions(letter, sizes[letter], depths[letter]) for letter in PUBLISHED}
 
     @property
     def deviations(self) -> dict[Letter, float]:
-        """Relative deviation from the published counts by letter."""
+        """The relative deviation of each network's number of parameters from the published one."""
         return {letter: self.counts[letter] / published - 1 for letter, published in PUBLISHED.items()}
 
     @property
     def worst(self) -> float:
-        """The largest deviation, without its sign."""
+        """The largest absolute deviation."""
         return max(map(abs, self.deviations.values()))
 
     @property
     def text(self) -> dict[str, bool]:
-        """Which statements of the text hold. GQA, FFN ratios and long skips hold for every candidate."""
+        """Which statements of the paper's text hold. Those about GQA, FFN ratios and long skips always hold."""
         down, middle, up = self.three_stage
         return {
             HALF: abs(middle - down - up) <= sum(self.three_stage) % 2,
@@ -116,12 +117,12 @@ class Candidate:
 
     @property
     def printed(self) -> int:
-        """How many of the numbers of Fig. 2 occur among the depths."""
+        """How many of the numbers in Fig. 2 occur among the depths."""
         return len(set(PRINTED) & {*self.three_stage, *self.enhanced})
 
 
 def spec_of(letter: Letter, size: Size, depths: Depths) -> DiTSpec:
-    """Describe a network of the ladder. A has one level, whose depth is the first of ``depths``."""
+    """Return the specification of a ladder network. A has one level, whose depth is the first of ``depths``."""
     enhanced = letter == "D"
     full: AttentionSpec = FullAttention("full", 8 if enhanced else 1)
     outer = full if letter in "AB" else AdaptiveSparseAttention("assa", full.kv_heads)
@@ -142,7 +143,7 @@ def spec_of(letter: Letter, size: Size, depths: Depths) -> DiTSpec:
 
 @cache
 def parts(letter: Letter, size: Size) -> tuple[int, int, int, int]:
-    """Return the parameters of an outer block, a middle block, a long skip, and everything else."""
+    """Return the numbers of parameters of an outer block, a middle block, a long skip, and everything else."""
     with torch.device("meta"):
         network = ElasticDiT(spec_of(letter, size, (1, 2, 1)))
     blocks = [count_parameters(block) for block in network.blocks()]
@@ -151,7 +152,7 @@ def parts(letter: Letter, size: Size) -> tuple[int, int, int, int]:
 
 
 def count_millions(letter: Letter, size: Size, depths: Depths) -> float:
-    """Return the millions of parameters of a network, which are linear in its depths."""
+    """Return a network's number of parameters in millions, which is linear in its depths."""
     outer, middle, skip, rest = parts(letter, size)
     layers = depths[0] if letter == "A" else depths[0] + depths[2]
     return (rest + layers * outer + depths[1] * middle + depths[1] // 2 * skip) / 1e6
@@ -162,9 +163,9 @@ class Family:
     """A combination of constraints.
 
     Attributes:
-        title: Its name in the table.
-        required: Statements of ``Candidate.text`` that have to hold.
-        printed: How many of the numbers of Fig. 2 have to occur.
+        title: Name in the table.
+        required: Statements in ``Candidate.text`` that must hold.
+        printed: How many of the numbers in Fig. 2 must occur among the depths.
     """
 
     title: str
@@ -175,17 +176,17 @@ class Family:
 TEXT = (HALF, UP, MOVED, DEPTH, WIDTH)
 FAMILIES = (
     Family("all of the text, one width", TEXT),
-    Family("the same, A of another depth", (HALF, UP, MOVED, WIDTH)),
-    Family("the same, D of another width", (HALF, UP, MOVED, DEPTH)),
-    Family("one width, layers of D free", (HALF, UP, DEPTH, WIDTH)),
+    Family("the same, except the depth of A", (HALF, UP, MOVED, WIDTH)),
+    Family("the same, except the width of D", (HALF, UP, MOVED, DEPTH)),
+    Family("one width, any depths of D", (HALF, UP, DEPTH, WIDTH)),
     Family("Fig. 2's numbers, one width", (UP, MOVED, DEPTH, WIDTH), 4),
-    Family("the same, A of another depth", (UP, MOVED, WIDTH), 4),
-    Family("the same, D of another width", (UP, MOVED), 4),
+    Family("the same, except the depth of A", (UP, MOVED, WIDTH), 4),
+    Family("the same, except the width of D", (UP, MOVED), 4),
 )
 
 
 def sizes() -> list[Size]:
-    """Return all sizes."""
+    """Return all combinations of hidden size, head size, text width and key/value heads to try."""
     return [
         Size(width, head_dim, text_width, kv_heads)
         for width, head_dim in itertools.product(WIDTHS, HEAD_SIZES)
@@ -196,7 +197,7 @@ def sizes() -> list[Size]:
 
 
 def three_stages(layers: int) -> Iterator[Depths]:
-    """Yield depths with half of the layers or up to seven more in the middle, and up to two more up than down."""
+    """Yield depths with half of the layers, or up to seven more, in the middle, and at most two more up than down."""
     for middle, more in itertools.product(range(layers // 2, layers // 2 + 8), range(3)):
         if (layers - middle - more) % 2 == 0:
             down = (layers - middle - more) // 2
@@ -204,18 +205,18 @@ def three_stages(layers: int) -> Iterator[Depths]:
 
 
 def nearest(letter: Letter, size: Size, shapes: Iterable[Depths]) -> Depths:
-    """Return the shape whose count is nearest to the published one."""
+    """Return the depths whose number of parameters is nearest to the published one."""
     return min(shapes, key=lambda shape: abs(count_millions(letter, size, shape) - PUBLISHED[letter]))
 
 
 @cache
 def nearest_enhanced(size: Size) -> Depths:
-    """Return the depths of D that come nearest to its count, with a third of the layers in the middle."""
+    """Return the depths, about equal in all stages, that bring D nearest to its published number of parameters."""
     return nearest("D", size, ((side, side + more, side + more) for side in range(5, 16) for more in (1, 2)))
 
 
 def candidates(family: Family) -> Iterator[Candidate]:
-    """Yield the candidates that meet the constraints of a family."""
+    """Yield the candidates that satisfy the constraints of a family."""
     plain_sizes = [size for size in sizes() if size.text_kv_heads == 8]
     final_sizes = [size for size in sizes() if size.width // size.head_dim % SUPERNET_HEADS == 0]
     for layers, plain in itertools.product(LAYERS, plain_sizes):
@@ -236,12 +237,12 @@ def best(family: Family) -> Candidate:
 
 
 def chosen() -> Candidate:
-    """Return the ladder of ``experiments/paper``."""
+    """Return the ladder in ``experiments/paper``."""
     a, b, c, d = (
         load(PAPER / f"ladder_{letter.lower()}.yaml", [], Experiment, classes=False).config.dit for letter in PUBLISHED
     )
     if b.levels != tuple(replace(level, attention=b.levels[1].attention) for level in c.levels):
-        raise ValueError("ladder C must differ from B in the attention of its outer stages only")
+        raise ValueError("ladder C must differ from B only in the attention of its outer stages")
     return Candidate(a.levels[0].depth, depths_of(b), depths_of(d), size_of(a), size_of(d))
 
 
@@ -252,12 +253,12 @@ def depths_of(spec: DiTSpec) -> Depths:
 
 
 def size_of(spec: DiTSpec) -> Size:
-    """Return the size of a network."""
+    """Return the settings of a network other than its depths."""
     return Size(spec.width, spec.head_dim, spec.text_width, spec.text_kv_heads)
 
 
 def row(title: str, candidate: Candidate) -> list[str]:
-    """Return the cells of a candidate."""
+    """Return the table row of a candidate."""
     plain, final = candidate.plain, candidate.final
     missed = [name for name, holds in candidate.text.items() if not holds]
     return [

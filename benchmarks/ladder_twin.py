@@ -1,9 +1,9 @@
-"""Repeat the paper's ladder (Fig. 3) with small networks on rendered scenes, and print it beside the paper's.
+"""Train small twins of the paper's ladder (Fig. 3) on rendered scenes, and print their losses beside the paper's.
 
 The twins have the structure of ``experiments/paper/ladder_*.yaml`` with fewer and narrower layers: A has 8 layers, B
-and C have 2, 4 and 2, and D has 3, 2 and 3 and is narrower, as at paper scale. The U-Net has about as many parameters.
-All are trained by the same stage, with AdamW, on the same data and noise. Parameters, arithmetic and predicted latency
-at 1024x1024 are those of the networks in ``experiments/paper``; only the loss is that of the twins.
+and C have stages of 2, 4 and 2 layers, and D has stages of 3, 2 and 3 layers and is narrower than the others, as at
+paper scale. The U-Net has about as many parameters. All twins are trained by the same stage, with AdamW, on the same
+data and noise. The FLOPs and the predicted latency at 1024x1024 are those of the networks in ``experiments/paper``.
 
     python -m benchmarks.ladder_twin --runs FOLDER [--steps 1500] [--seeds 0 1 2]
 
@@ -39,7 +39,7 @@ from pocketdit.training.cost import parameters_by_width
 PAPER = PRETRAIN.parent / "paper"
 DEVICE = "iphone16promax"
 LATENTS, TEXT_TOKENS, QUERY_CHUNK = (128, 128), 78, 1024
-# Millions of parameters, milliseconds and validation loss in Fig. 3.
+# Number of parameters in millions, latency in milliseconds, and validation loss, from Fig. 3.
 FIGURE_3 = {
     "unet": (372, 274, 0.5131),
     "a": (424, 2000, 0.506),
@@ -54,7 +54,7 @@ OPTIMIZER = "optimizer={class_path: torch.optim.AdamW, init_args: {lr: 1.0e-3, b
 
 
 def twins() -> dict[str, BackboneSpec]:
-    """Return the small networks by the names of the paper's."""
+    """Return a mapping from the name of each of the paper's networks to its small twin."""
     base = load(PRETRAIN, [], Experiment, classes=False).config.dit
     wide = replace(base, width=144, text_width=144, head_dim=8, text_kv_heads=1, widths=(FULL_WIDTH,))
     narrow = replace(wide, width=128, text_width=128, text_kv_heads=4)
@@ -86,12 +86,12 @@ def twins() -> dict[str, BackboneSpec]:
 
 
 def paper_spec(name: str) -> BackboneSpec:
-    """Return the network of an experiment in ``experiments/paper``."""
+    """Return the specification of one of the ladder's networks in ``experiments/paper``."""
     return load(PAPER / f"ladder_{name}.yaml", [], Experiment, classes=False).config.backbone
 
 
 def cost(spec: BackboneSpec) -> tuple[float, float, float]:
-    """Return millions of parameters, and TFLOP and predicted milliseconds of one evaluation at 1024x1024."""
+    """Return the parameters in millions, and the TFLOPs and predicted milliseconds of an evaluation at 1024x1024."""
     options = {"blockwise": "batched"} if isinstance(spec, DiTSpec) else {}
     census = trace_census(spec, FULL_WIDTH, LATENTS, TEXT_TOKENS, query_chunk=QUERY_CHUNK, **options)
     milliseconds = predict(census, find_device(DEVICE)).milliseconds
@@ -99,10 +99,10 @@ def cost(spec: BackboneSpec) -> tuple[float, float, float]:
 
 
 def table(losses: Mapping[str, Sequence[float]]) -> str:
-    """Tabulate the ladder.
+    """Tabulate the paper's networks and their twins.
 
     Args:
-        losses: Losses of the twins by name, one per seed. Empty if they have not been trained.
+        losses: For each twin, the losses of all seeds. Empty if the twins have not been trained.
     """
     rows = []
     for name, spec in twins().items():
@@ -119,14 +119,14 @@ def table(losses: Mapping[str, Sequence[float]]) -> str:
 
 
 def pairwise(losses: Mapping[str, Sequence[float]]) -> str:
-    """Return how much the loss changes from each row to the next, with the number of seeds in which it falls."""
+    """Describe how much the loss changes from each network to the next, and for how many seeds it falls."""
     lines = []
     for before, after in zip(losses, list(losses)[1:], strict=False):
         differences = [new - old for old, new in zip(losses[before], losses[after], strict=True)]
         falls = sum(difference < 0 for difference in differences)
         lines.append(
             f"{TITLES[before]} to {TITLES[after]}: {statistics.fmean(differences):+.4f}, "
-            f"lower in {falls} of {len(differences)} seeds"
+            f"lower for {falls} of {len(differences)} seeds"
         )
     return "\n".join(lines)
 
@@ -137,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, spec in twins().items() if args.steps else ():
         variant = Variant(f"ladder_{name}", (f"backbone={json.dumps(plain(spec))}", OPTIMIZER))
         losses[name] = [validation_losses(train_twin(variant, seed, args))[FULL_WIDTH] for seed in args.seeds]
-    print(f"\nlosses after {args.steps} steps, mean and standard deviation of {len(args.seeds)} seeds\n")
+    print(f"\nlosses after {args.steps} steps: mean and standard deviation over {len(args.seeds)} seeds\n")
     print(table(losses))
     if losses:
         print(f"\n{pairwise(losses)}")

@@ -1,14 +1,15 @@
 """Fit the latency cost model to the paper's ladder, and show how far it can be trusted.
 
-Prints every variant of the model with its errors for graphs that are left out of the fit, the published latencies that
-no variant is fitted to, the predictions of the chosen variant, and the coverage of its intervals in a simulation, and
-plots the predictions. This takes about ten seconds.
+Prints the errors of all variants of the model, the predictions of the chosen variant for the ladder, for other
+published latencies and for graphs that have not been measured, and a simulation that shows how often its prediction
+intervals contain the latency. Also plots the predictions. This takes about ten seconds.
 
     python -m benchmarks.latency_calibration [--out docs/images/latency.png] [--save]
 
-No model that adds up operations can fit both (A) and (B). (B) has 18 of (A)'s 40 layers at full resolution, so (A) can
-take at most 40 / 18 = 2.2 times as long as (B), but in the paper it takes 3.6 times as long. ``latency_variants`` says
-what was tried. The prediction intervals are as wide as the errors for left-out graphs.
+No model that adds up the times of operations can fit both (A) and (B). At full resolution, (A) has 40 layers and (B)
+has 18, so such a model predicts that (A) takes at most 40 / 18 = 2.2 times as long as (B). In the paper, it takes 3.6
+times as long. ``latency_variants`` lists the variants that were tried. The width of the prediction intervals is derived
+from the errors for graphs that were left out of the fit.
 """
 
 import argparse
@@ -52,12 +53,12 @@ class Calibration:
     """The chosen variant, fitted to the paper's ladder.
 
     Attributes:
-        device: The device of the measurements.
+        device: The device on which the ladder was measured.
         fit: The fit to all rungs.
-        ladder: Census of every rung, by name.
-        left_out: Latency of every rung in milliseconds, as predicted by a fit to the others, by name.
-        others: Censuses of other graphs, by title.
-        held_out: Censuses of the graphs of other published latencies, by name.
+        ladder: Census of each rung.
+        left_out: Latency of each rung in milliseconds, as predicted by a fit to the other rungs.
+        others: Censuses of other graphs, keyed by title.
+        held_out: Censuses of the graphs whose published latencies are not in the fit, keyed by name.
     """
 
     device: Device
@@ -83,13 +84,13 @@ def calibrate() -> Calibration:
 
 
 def held_out_error(figure: Figure, fit: Fit, censuses: Mapping[str, Census], variant: Variant = CHOSEN) -> float:
-    """Return log(predicted / measured) for a figure that the model is not fitted to."""
+    """Return log(predicted / measured) for a published latency that the model is not fitted to."""
     predicted = variant.latency(censuses[figure.graph], find_device(figure.device), fit.coefficients)
     return math.log(predicted / figure.milliseconds)
 
 
 def scaling_errors(fit: Fit, censuses: Mapping[str, Census]) -> tuple[float, ...]:
-    """Return the error of the extrapolation to each other device, beyond that for U-Nets on the calibrated device."""
+    """Return the log error for each other device minus the log error for U-Nets on the calibrated device."""
     snapgen = next(figure for figure in ON_PHONE if figure.graph == "snapgen")
     for_unets = held_out_error(snapgen, fit, censuses)
     return tuple(held_out_error(figure, fit, censuses) - for_unets for figure in OTHER_DEVICES)
@@ -108,8 +109,9 @@ def variants_table(calibration: Calibration) -> str:
         sets = (fit.residuals, errors, held_out, errors + held_out)
         rows.append([variant.title, values, *(f"{root_mean_square(values):.2f}" for values in sets)])
     note = (
-        "RMS of log(predicted / measured). fit: all rungs in the fit; left out: the rung itself excluded; held out: "
-        "the small model, the decoder\nand the U-Net, which are never in the fit; both: left out and held out"
+        "RMS of log(predicted / measured). fit: for rungs in the fit; left out: for rungs left out of the fit; "
+        "held out: for the small model,\nthe decoder and the U-Net, which are never in the fit; both: left out and "
+        "held out together"
     )
     headers = ["model", "fitted", "fit", "left out", "held out", "both"]
     return f"{_right_aligned(rows, headers, left=(0, 1))}\n{note}"
@@ -131,7 +133,7 @@ def held_out_table(calibration: Calibration) -> str:
 
 
 def coverage_table(calibration: Calibration, draws: int) -> str:
-    """Simulate how often intervals contain the latency of a graph that is not in the fit."""
+    """Tabulate how often, in a simulation, intervals contain the latency of a graph that is not in the fit."""
     logs = np.linspace(math.log(0.5), math.log(8.0), 200)
     graphs = [*calibration.ladder.values(), calibration.held_out["small"]]
     values = np.array([
@@ -146,11 +148,11 @@ def coverage_table(calibration: Calibration, draws: int) -> str:
         coverage = simulate(Curves(logs, values), errors, draws)
         rows.append([name, f"{coverage.regression:.0%}", f"{coverage.left_out:.0%}"])
     headers = ["simulated errors", "interval from residuals (previous)", "interval from left-out errors"]
-    return f"{_right_aligned(rows, headers)}\nshare of {draws} draws in which the interval contains a fifth graph"
+    return f"{_right_aligned(rows, headers)}\nshare of {draws} draws in which the interval contains a fifth graph's latency"
 
 
 def ladder_table(calibration: Calibration) -> str:
-    """Tabulate the paper's and the model's latency of every rung."""
+    """Tabulate the published and the predicted latency of each rung."""
     rows = []
     for name, residual in zip(calibration.ladder, calibration.fit.residuals, strict=True):
         paper, left_out = MEASURED[name], calibration.left_out[name]
@@ -176,7 +178,7 @@ def _right_aligned(rows: list[list[Any]], headers: list[str], left: tuple[int, .
 
 
 def plot(path: Path, calibration: Calibration) -> None:
-    """Plot the latency of every graph in milliseconds, and the share of each kind of cost, to a PNG file."""
+    """Plot each graph's latency in milliseconds and the share of each kind of cost, and save the plot as a PNG file."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -234,7 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("docs/images/latency.png"), help="PNG file of the plot (default: %(default)s)"
     )
-    parser.add_argument("--draws", type=int, default=4000, help="simulated sets of measurements (default: %(default)s)")
+    parser.add_argument("--draws", type=int, default=4000, help="number of simulations (default: %(default)s)")
     parser.add_argument("--save", action="store_true", help="save the fit that lightning latency uses")
     args = parser.parse_args(arguments)
     calibration = calibrate()

@@ -1,7 +1,8 @@
-"""How often prediction intervals contain the latency of a new graph, by simulation.
+"""Simulates how often prediction intervals contain the latency of a new graph.
 
-Each draw invents a true coefficient and an error for each graph, derives measurements from them, fits the model to the
-ladder, computes its interval from left-out errors, and checks whether it contains the measurement of one more graph.
+In each draw, a true coefficient and an error for each graph are chosen at random, which determine the graphs' measured
+latencies. The model is fitted to the ladder's latencies, and each kind of prediction interval is checked for whether it
+contains the latency of one more graph.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +31,7 @@ def heavy_tailed(random: np.random.Generator, shape: tuple[int, int]) -> Array:
 
 
 def two_kinds(random: np.random.Generator, shape: tuple[int, int]) -> Array:
-    """Draw errors of two kinds: half of the graphs fit well, and the others are far off."""
+    """Draw small errors for about half of the graphs, and large errors for the others."""
     scale = np.where(random.random(shape) < 0.5, 0.1 * SPREAD, 2.0 * SPREAD)
     result: Array = scale * random.standard_normal(shape)
     return result
@@ -41,10 +42,10 @@ ERRORS: Mapping[str, Errors] = {"normal": normal, "heavy tails": heavy_tailed, "
 
 @dataclass(frozen=True)
 class Curves:
-    """The log latency of every graph as a function of the log of one coefficient.
+    """The log latency of each graph as a function of the log of one coefficient.
 
     Attributes:
-        logs: Values of the log of the coefficient (G,).
+        logs: G values of the coefficient's log (G,).
         values: Log latencies (G, N) of N graphs. The last graph is the new one.
     """
 
@@ -53,7 +54,7 @@ class Curves:
 
 
 class Coverage(NamedTuple):
-    """Shares of draws in which an interval contains the new measurement."""
+    """The share of draws in which each kind of interval contains the new graph's latency."""
 
     regression: float
     """Interval from Student's t distribution and the residuals of the fit."""
@@ -87,6 +88,6 @@ def simulate(curves: Curves, errors: Errors, draws: int, seed: int = 0) -> Cover
 
 
 def fit(curves: Curves, measured: Array, graphs: Sequence[int]) -> int:
-    """Return the index of the coefficient that fits the measurements of ``graphs`` best, except the first and last."""
+    """Return the index of the coefficient, except the first and last, that best fits the latencies of ``graphs``."""
     squares = ((curves.values[:, graphs] - measured[graphs]) ** 2).sum(axis=1)
     return int(np.clip(np.argmin(squares), 1, len(curves.logs) - 2))

@@ -1,8 +1,8 @@
 """Published latencies that the latency model is not fitted to, and censuses of their graphs.
 
-None of the graphs is published as a package, so they are traced from our networks and from diffusers' Stable Diffusion,
+The graphs are not published as packages, so they are traced from our networks and from diffusers' Stable Diffusion,
 whose attention is written as split einsums, as in the deployment that was measured. The censuses are stored in
-``latency_graphs``. To trace them again, which takes about ten seconds:
+``latency_graphs``. To trace the graphs again, which takes about ten seconds:
 
     python -m benchmarks.latency_figures
 """
@@ -25,7 +25,7 @@ from pocketdit.mobile.split_einsum import Heads, chunked_attention
 
 FOLDER = Path(__file__).parent / "latency_graphs"
 PAPER = Path(__file__).parent.parent / "experiments" / "paper"
-TEXT_TOKENS = 78  # CLIP's tokens and the learned token
+TEXT_TOKENS = 78  # 77 CLIP tokens and one learned token
 
 
 @dataclass(frozen=True)
@@ -45,24 +45,24 @@ class Figure:
     milliseconds: float
 
 
-# Measured on the calibrated device. The paper gives 360 ms both for ladder D, which is part of the fit, and for the
+# Measured on the calibrated device. The paper reports 360 ms both for ladder D, which is part of the fit, and for the
 # small model, which differs in its second text encoder (Table 2). The paper's decoder and SnapGen's U-Net are not
-# published; these are ours, which have the same numbers of parameters within 2%.
+# published. Our versions are used instead, whose numbers of parameters are within 2% of the published ones.
 ON_PHONE = (
     Figure("small", "small (0.5x)", "iphone16promax", 360.0),
     Figure("decoder", "tiny decoder, 1.37 M", "iphone16promax", 120.0),
     Figure("snapgen", "SnapGen's U-Net, 377 M", "iphone16promax", 274.0),
 )
-# Steps per second with guidance, which is one evaluation with a batch of two (apple/ml-stable-diffusion, README.md,
-# "Performance Benchmarks": stable-diffusion-2-1-base, 512x512, CPU_AND_NE, SPLIT_EINSUM_V2).
+# Steps per second with guidance, where each step is one evaluation with a batch of two (apple/ml-stable-diffusion,
+# README.md, "Performance Benchmarks": stable-diffusion-2-1-base, 512x512, CPU_AND_NE, SPLIT_EINSUM_V2).
 OTHER_DEVICES = tuple(
     Figure("stable_diffusion", "Stable Diffusion 2.1, batch 2", device, 1000 / steps)
     for device, steps in (
         ("iphone12pro", 1.45),
         ("iphone13pro", 2.55),
         ("iphone14pro", 2.69),
-        ("mac_m1", 2.19),  # an iPad Pro with the same chip
-        ("mac_m2", 3.07),  # an iPad Pro with the same chip
+        ("mac_m1", 2.19),  # measured on an iPad Pro with the same chip
+        ("mac_m2", 3.07),  # measured on an iPad Pro with the same chip
     )
 )
 
@@ -94,10 +94,10 @@ def _half(module: nn.Module) -> nn.Module:
 
 
 class DecomposedGroupNorm(nn.Module):
-    """Group norm as the operations that Core ML has. There is no single operation for it.
+    """Group norm as a sequence of operations, because Core ML has no single operation for it.
 
     Args:
-        norm: The norm.
+        norm: The layer whose settings and parameters are used.
     """
 
     def __init__(self, norm: nn.GroupNorm) -> None:
@@ -143,7 +143,7 @@ class SplitEinsum:
     def __call__(
         self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, *args: Any, **kwargs: Any
     ) -> Tensor:
-        """Compute the attention (B, N, D) of ``hidden_states`` (B, N, D), to itself or to ``encoder_hidden_states``."""
+        """Compute attention (B, N, D) from ``hidden_states`` (B, N, D) to itself or to ``encoder_hidden_states``."""
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         q, k, v = attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context)
         head_dim = q.shape[-1] // attn.heads

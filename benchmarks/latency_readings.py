@@ -1,10 +1,11 @@
-"""How the latency model's errors depend on what the paper leaves open about its ladder.
+"""Shows how the latency model's errors depend on details of the ladder that the paper does not specify.
 
     python -m benchmarks.latency_readings
 
 The paper does not say how many layers its ladder has, how wide its heads are, or whether its attention processes the
-queries in chunks. This traces the ladder for other readings, fits the model to each of them, and prints the errors.
-It takes about three minutes. The model itself is fitted to the first reading, whose graphs have been exported.
+queries in chunks. This benchmark traces the ladder for several readings of the paper, fits the model to each reading,
+and prints the errors. This takes about three minutes. The shipped model is fitted to the first reading, whose graphs
+have been exported.
 """
 
 import math
@@ -26,7 +27,7 @@ from pocketdit.latency.ladder import DEVICE, MEASURED, TITLES, load_census
 from pocketdit.latency.traced_census import trace_census
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments" / "paper"
-TOKENS = 78  # CLIP's tokens and the learned token
+TOKENS = 78  # 77 CLIP tokens and one learned token
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Reading:
 
     Attributes:
         title: Name in the table.
-        depths: Layers of each stage by rung, or None for those of the YAML files.
+        depths: For each rung, the number of layers in each stage. None uses the depths in the YAML files.
         width: Hidden size, if ``depths`` is set.
         head_dim: Channels per head.
         query_chunk: Number of queries that are processed at a time; 0 processes all of them at once.
@@ -49,8 +50,8 @@ class Reading:
 
 
 EXPORTED = {"a": (40,), "b": (8, 20, 10), "c": (8, 20, 10), "d": (9, 11, 10)}
-# Fig. 2 prints the numbers 6, 20, 8 and 10. This reading has 6, 20 and 8 layers in (B) and (C), of which (D) moves four
-# to the outer stages.
+# Fig. 2 prints the numbers 6, 20, 8 and 10. In this reading, (B) and (C) have 6, 20 and 8 layers, and (D) moves four of
+# the 20 layers to the outer stages.
 ALL_OF_FIGURE_2 = {"a": (36,), "b": (6, 20, 8), "c": (6, 20, 8), "d": (8, 16, 10)}
 READINGS = (
     Reading("40; 8+20+10; 9+11+10, as exported", EXPORTED),
@@ -62,13 +63,13 @@ READINGS = (
 
 
 def spec_of(name: str, reading: Reading) -> DiTSpec:
-    """Return the description of a rung."""
+    """Return the specification of a rung's network."""
     spec = load(EXPERIMENTS / f"ladder_{name}.yaml", [], Experiment).config.backbone
     assert isinstance(spec, DiTSpec)
     if reading.depths is None:
         return spec
     heads = reading.width // reading.head_dim
-    # 34 heads cannot share eight key/value heads.
+    # 34 query heads cannot be divided evenly among eight key/value heads.
     kv_heads = spec.text_kv_heads if heads % spec.text_kv_heads == 0 else 2
     levels = tuple(
         replace(level, depth=depth, attention=replace(level.attention, kv_heads=kv_heads))
@@ -111,7 +112,7 @@ def main() -> None:
     names = [TITLES[name][1] for name in MEASURED]
     headers = ["reading", *names, "stream", "fit", *(f"{name} left out" for name in names), "left out", "held out"]
     print(tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=("left", *["right"] * 12)))
-    print("The held-out figures do not change. The small model is always that of our export.")
+    print("The held-out graphs are the same for all readings. The small model is always the exported one.")
 
 
 if __name__ == "__main__":

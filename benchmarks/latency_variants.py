@@ -1,14 +1,14 @@
-"""Variants of the latency model: the chosen one and those that were tried.
+"""Variants of the latency model: the chosen one and the rejected ones.
 
-A coefficient is added to the model only if it reduces two errors: that of rungs left out of the fit to the ladder, and
-that of the graphs that no variant is fitted to. ``benchmarks.latency_calibration`` prints both for all variants.
+A coefficient is added to the model only if it reduces both the error for rungs that are left out of the fit to the
+ladder and the error for graphs that no variant is fitted to. ``benchmarks.latency_calibration`` prints both errors for
+all variants. ``benchmarks.latency_readings`` prints them for several readings of the details that the paper does not
+specify.
 
-``benchmarks.latency_readings`` prints them for other readings of what the paper leaves open about the ladder.
-
-Three explanations need no row, because they predict the same cost per layer for (A) and (B), so that (A) takes at most
-2.2 times as long. They are a lack of memory (the weights and the largest tensors of (A) and (B) differ by 5%), logits
-that exceed the system-level cache (those of both have the same size), and power (in the paper, (B) moves 60% more bytes
-per second than (A), and is not slowed down).
+Three explanations for the long latency of (A) are not among the variants, because they predict the same cost per layer
+for (A) and (B), so that (A) takes at most 2.2 times as long as (B). They are a lack of memory (the weights and the
+largest tensors of (A) and (B) differ by 5%), logits that exceed the system-level cache (the logits of (A) and (B) have
+the same size), and power (in the paper, (B) moves 60% more bytes per second than (A) without being slowed down).
 """
 
 from collections.abc import Callable
@@ -35,9 +35,9 @@ class TriedCoefficients(Coefficients):
     """Coefficients of rejected variants.
 
     Attributes:
-        softmax: Elements of a softmax per second.
-        heat: Slowdown per second of an evaluation.
-        pressure: Slowdown of memory per byte of streamed traffic, relative to 1 / RAM.
+        softmax: Number of softmax elements computed per second.
+        heat: Relative slowdown per second of evaluation time.
+        pressure: Relative slowdown of the memory if an evaluation streams ``RAM`` bytes.
     """
 
     softmax: float = 1e11
@@ -46,7 +46,7 @@ class TriedCoefficients(Coefficients):
 
 
 def sum_of(seconds: Callable[[OperationCost, Device, TriedCoefficients], float]) -> Callable[..., float]:
-    """Return a latency function that adds up the operations, each of which takes ``seconds``."""
+    """Return a latency function that adds up the times of all operations, as computed by ``seconds``."""
 
     def latency(census: Census, device: Device, coefficients: TriedCoefficients) -> float:
         return 1000 * sum(o.count * seconds(o, device, coefficients) for o in census.operations)
@@ -72,32 +72,32 @@ def overlapping_without_cache(operation: OperationCost, device: Device, coeffici
 
 
 def with_softmax_rate(operation: OperationCost, device: Device, coefficients: TriedCoefficients) -> float:
-    """Limit the rate of softmax."""
+    """Limit the number of softmax elements per second."""
     seconds = operation_seconds(operation, device, coefficients)
     elements = operation.output_bytes / 2
     return max(seconds, elements / coefficients.softmax) if operation.kind == "softmax" else seconds
 
 
 def large_logits_on_gpu(operation: OperationCost, device: Device, coefficients: Coefficients) -> float:
-    """Run attention on the GPU if its logits exceed the working set of the engine."""
+    """Run attention on the GPU if its logits exceed the Neural Engine's working set."""
     large = operation.kind in ("einsum", "softmax") and bytes_beyond(operation, coefficients.on_chip) > 0
     return operation_seconds(replace(operation, elsewhere="logits" if large else ""), device, coefficients)
 
 
 def segments(operation: OperationCost, device: Device, coefficients: Coefficients) -> float:
-    """Dispatch every operation that exceeds the working set of the engine separately."""
+    """Add the cost of a dispatch for every operation that exceeds the Neural Engine's working set."""
     large = bytes_beyond(operation, coefficients.on_chip) > 0
     return operation_seconds(operation, device, coefficients) + (DISPATCH if large else 0.0)
 
 
 def heat(census: Census, device: Device, coefficients: TriedCoefficients) -> float:
-    """Slow down in proportion to the length of the evaluation."""
+    """Slow down an evaluation in proportion to its duration."""
     cold = milliseconds(census, device, coefficients)
     return cold * (1 + coefficients.heat * cold / 1000)
 
 
 def memory_pressure(census: Census, device: Device, coefficients: TriedCoefficients) -> float:
-    """Reduce the bandwidth of memory in proportion to the bytes that an evaluation streams."""
+    """Reduce the memory bandwidth as the number of bytes that an evaluation streams grows."""
     streamed = sum(o.count * bytes_beyond(o, coefficients.on_chip) for o in census.operations)
     slower = replace(device, memory=device.memory / (1 + coefficients.pressure * streamed / RAM))
     return milliseconds(census, slower, coefficients)

@@ -53,7 +53,7 @@ Batch = tuple[Tensor, list[str]]
 
 
 class Data(NamedTuple):
-    """A data set as shards and, unless ``chunks`` is None, also as litdata chunks."""
+    """A data set that is stored as shards and, unless ``chunks`` is None, also as litdata chunks."""
 
     name: str
     folder: Path
@@ -71,7 +71,7 @@ def scene_samples(count: int) -> Iterator[Sample]:
 
 
 def large_samples(count: int) -> Iterator[Sample]:
-    """Yield noisy gradients with an ellipse, as JPEGs of several aspect ratios that are larger than their bucket."""
+    """Yield color gradients with noise and an ellipse, as JPEGs of several aspect ratios, larger than their buckets."""
     for number in range(count):
         random = np.random.default_rng(number)
         width, height = LARGE_SIZES[number % len(LARGE_SIZES)]
@@ -208,7 +208,7 @@ Loader = Callable[[Data, int], Iterator[Tensor]]
 
 
 def loaders(data: Data) -> dict[str, Loader]:
-    """Return the loaders that are installed, by name."""
+    """Return a mapping from name to each installed loader."""
     installed: dict[str, Loader] = {OURS: load_with_data_module, WEBDATASET: load_with_webdataset}
     if data.chunks is not None:
         installed[LITDATA] = load_with_litdata
@@ -227,7 +227,7 @@ def time_pass(load: Loader, data: Data, workers: int) -> float:
 
 
 def check_same_pixels(data: Data) -> None:
-    """Raise ``RuntimeError`` if the sums of the pixels that the loaders yield differ."""
+    """Raise ``RuntimeError`` if the loaders yield images with different pixel sums."""
     sums = {name: sum(int(images.sum()) for images in load(data, 0)) for name, load in loaders(data).items()}
     if len(set(sums.values())) > 1:
         raise RuntimeError(f"{data.name}: the loaders yield different pixels; their sums are {sums}")
@@ -280,8 +280,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     worst = min(rows, key=lambda row: row["over_webdataset"].median)
     met = worst["over_webdataset"].median >= REQUIRED
     print(
-        f"ratio: data module / webdataset = {worst['over_webdataset']} at worst ({worst['data']}, "
-        f"{worst['workers']} workers), required {REQUIRED}: {verdict(met)}"
+        f"ratio: data module / webdataset = {worst['over_webdataset']} in the worst case ({worst['data']}, "
+        f"{worst['workers']} workers; at least {REQUIRED}): {verdict(met)}"
     )
     write_result(
         {"benchmark": "loader", "rows": rows, "ratio": worst["over_webdataset"], "required": REQUIRED, "met": met},

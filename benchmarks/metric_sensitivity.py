@@ -3,8 +3,8 @@
     python benchmarks/metric_sensitivity.py [--count 200] [--out docs/images/metrics.png]
 
 Rendered scenes are corrupted in four ways at increasing strength and scored with four embedded metrics. Strength 0
-leaves the images unchanged. Swapping captions does not change the set of images, so the Fréchet distance must not
-respond to it. That curve is a control.
+leaves the images unchanged. As a control, the Fréchet distance must not respond to swapped captions, because swapping
+captions does not change the set of images.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from evaluation.scenes.judges.detector import SceneDetector
 from evaluation.scenes.prompts.benchmarks import scene_dpg
 from pocketdit.errors import UserError
 
-# Each strength is the standard deviation in gray levels, the radius in pixels, or the share of captions or images.
+# A strength is a standard deviation in gray levels (noise), a radius in pixels (blur), or a share of the images.
 CORRUPTIONS: dict[str, tuple[float, ...]] = {
     "noise": (0, 20, 40, 80, 120),
     "blur": (0, 3, 6, 9, 12),
@@ -43,7 +43,7 @@ CORRUPTIONS: dict[str, tuple[float, ...]] = {
     "missing objects": (0, 0.25, 0.5, 0.75, 1),
 }
 METRICS = ("geneval (scene-rules)", "dpg (scene-rules, corrected)", "clip-score (scene-clip)", "fd (scene-features)")
-REFERENCE_SEED = 99  # the reference statistics come from scenes other than those that are corrupted
+REFERENCE_SEED = 99  # differs from the seed of the corrupted scenes
 
 Curves = dict[str, dict[str, list[float]]]
 
@@ -51,7 +51,7 @@ Curves = dict[str, dict[str, list[float]]]
 def corrupt(samples: Sequence[CaptionedScene], corruption: str, strength: float) -> list[ImageArray]:
     """Render the scenes with one of ``CORRUPTIONS``.
 
-    If only a share of the scenes is affected, a larger share includes the scenes of a smaller one.
+    If the strength is a share, the scenes affected at a larger share include those affected at a smaller one.
     """
     rng = np.random.default_rng(0)
     order = rng.permutation(len(samples))
@@ -122,7 +122,7 @@ def measure(count: int, seed: int = 3) -> Curves:
 
 
 def scenes_with_distinct_shapes(count: int, seed: int) -> tuple[list[CaptionedScene], PromptSet]:
-    """Return scenes in which no two objects differ only in color, with questions about them as in DPG-Bench.
+    """Return scenes in which no two objects differ only in color, with DPG-Bench questions about each scene.
 
     GenEval looks only at the best detection of a class, so it cannot judge "a red circle and a blue circle".
     """

@@ -36,7 +36,7 @@ class Nearest(NamedTuple):
     """The nearest training image of each of N images.
 
     Attributes:
-        rows: Their indices (N,) in the data set.
+        rows: Indices (N,) of the nearest images in the data set.
         distances: Root mean square differences (N,), in gray levels.
     """
 
@@ -74,9 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("run", help="run to sample from")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: %(default)s)")
     parser.add_argument("--width", type=float, default=1.0, help="width (default: %(default)s)")
-    parser.add_argument("--data", type=Path, default=Path("data/openmoji"), help="images (default: %(default)s)")
+    parser.add_argument("--data", type=Path, default=Path("data/openmoji"), help="data set (default: %(default)s)")
     parser.add_argument("--count", type=int, default=48, help="number of prompts (default: %(default)s)")
-    parser.add_argument("--image", type=Path, help="write a grid of the first samples and their nearest images")
+    parser.add_argument("--image", type=Path, help="write a grid of samples and their nearest images to this file")
     parser.add_argument("--json", type=Path, help="write the results to this file")
     args = parser.parse_args(arguments)
     try:

@@ -132,7 +132,7 @@ def convert_all(models: Path, quick: bool) -> dict[Key, Any]:
     """Convert every network that ``models`` does not contain yet, each in its own process.
 
     Returns:
-        The reports of ``convert_one``, by network and runtime.
+        The report of ``convert_one`` for each network and runtime.
     """
     models.mkdir(parents=True, exist_ok=True)
     reports = {}
@@ -229,7 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def report_conclusion(seconds: dict[Key, list[float]], converted: dict[Key, Any], path: Path | None) -> None:
-    """Print tables and whether the requirement is met, and write the JSON file."""
+    """Print the tables and whether the requirement is met, and write the JSON file."""
     print("\nbatch size 1, fp32, one thread; CPU seconds\n")
     conversions = [
         [
@@ -272,7 +272,7 @@ def report_conclusion(seconds: dict[Key, list[float]], converted: dict[Key, Any]
     met = ratio.median >= REQUIRED
     others = {name: paired_ratio(seconds["small", name], seconds["small", LITERT]) for name in (COMPILED, ONNX)}
     print(
-        f"ratio: torch eager / LiteRT = {ratio}, required {REQUIRED}; "
+        f"ratio: torch eager / LiteRT = {ratio} (at least {REQUIRED}); "
         + "; ".join(f"{runtime} / LiteRT = {other}" for runtime, other in others.items())
         + f": {verdict(met)}"
     )

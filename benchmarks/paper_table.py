@@ -1,9 +1,9 @@
 """Compare the cost of the paper's sparse attention (B = 16, r = 1) with that of other choices at 1024x1024.
 
 The network is ladder D (``experiments/paper/ladder_d.yaml``), which has the same architecture as the supernet's
-half-width sub-network: 0.4 B parameters, and 4096 tokens at full resolution. Its sparse levels get each combination of
-B and r, with KV compression, and full attention for comparison. FLOPs are counted on the meta device, without training.
-Latency is predicted (``pocketdit.latency``), not measured.
+half-width sub-network: 0.4 B parameters, and 4096 tokens at full resolution. Every combination of B and r is used in
+its sparse levels, with KV compression, and full attention for comparison. FLOPs are counted on the meta device, without
+training. Latency is predicted (``pocketdit.latency``), not measured.
 
     python -m benchmarks.paper_table [--out docs/images/sweep_blocks.png]
 """
@@ -36,8 +36,8 @@ class Row:
 
     Attributes:
         kind: The kind of attention.
-        neighbors: Average number of keys at full resolution to which a query in a sparse level attends.
-        compressed: Number of keys, compressed 2x2, to which it attends.
+        neighbors: Average number of full-resolution keys to which a query in a sparse level attends.
+        compressed: Number of 2x2-compressed keys to which each such query attends.
         attention: FLOPs of all self-attention in one forward pass: logits, weighted sums of values, compression and
             gate, excluding the projections, which are the same in every row. A multiply-add is two FLOPs.
         forward: FLOPs of the entire forward pass.
@@ -61,7 +61,7 @@ class Row:
 
     @property
     def is_paper_choice(self) -> bool:
-        """Whether this is the kind that the paper chose."""
+        """Whether the paper uses this kind of attention."""
         return isinstance(self.kind, AdaptiveSparseAttention) and (self.kind.blocks, self.kind.radius) == PAPER
 
 
@@ -73,7 +73,7 @@ def load_experiment() -> "Experiment":
 
 
 def attention_kinds(kv_heads: int) -> list[Attention]:
-    """Return full attention, then every (B, r)."""
+    """Return full attention, followed by sparse attention with every combination of B and r."""
     sparse = [AdaptiveSparseAttention("assa", kv_heads, blocks, radius) for blocks in BLOCKS for radius in RADII]
     return [FullAttention("full", kv_heads), *sparse]
 
@@ -88,7 +88,7 @@ def with_attention(spec: DiTSpec, kind: Attention) -> DiTSpec:
 
 
 def keys_per_query(kind: Attention, tokens: int) -> tuple[float, int]:
-    """Return the average number of keys to which a query attends, at full resolution and compressed 2x2."""
+    """Return the average number of full-resolution keys, and of 2x2-compressed keys, to which a query attends."""
     import torch
 
     from pocketdit.backbones.neighborhood import neighborhood_mask
@@ -105,8 +105,8 @@ def count_cost(spec: DiTSpec, kind: Attention, sides: tuple[int, int], text_toke
     """Determine the cost of one forward pass for one image, with FLOPs counted on the meta device.
 
     Args:
-        spec: Describes the network.
-        kind: The attention of its sparse levels.
+        spec: Description of the network.
+        kind: Attention to use in the network's sparse levels.
         sides: Height and width of the latents.
         text_tokens: Number of tokens of each text encoder.
     """
@@ -143,7 +143,7 @@ def predict_latency(spec: DiTSpec, sides: tuple[int, int], text_tokens: Sequence
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Tabulate the rows, with self-attention as a share of that in the first row, which is full attention."""
+    """Tabulate the rows, and show self-attention as a share of that in the first row, which is full attention."""
     full = rows[0]
     cells = [
         [

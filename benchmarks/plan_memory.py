@@ -1,10 +1,10 @@
-"""Compare the memory that ``lightning run --plan`` estimates with the peak of short runs of five experiments.
+"""Compare the memory that ``lightning run --plan`` estimates with the peak memory of short runs of five experiments.
 
     python -m benchmarks.plan_memory [--steps N] [--experiment NAME ...] [--json PATH]
 
-Every experiment is trained for a few steps on rendered scenes, in a separate process, after the parents that it
-needs. With a GPU, the peak is the memory allocated on it, and otherwise the resident set of the training process.
-Worker processes of the data module are not included.
+Every experiment is trained for a few steps on rendered scenes, in a separate process, after its parents. With a GPU,
+the peak is that of the memory allocated on it, and otherwise that of the training process's resident set. Worker
+processes of the data module are not included.
 """
 
 import json
@@ -40,7 +40,7 @@ def settings(folder: Path, steps: int) -> list[str]:
 
 
 def estimate(experiment: str, overrides: Sequence[str]) -> int:
-    """Return the bytes that ``--plan`` estimates."""
+    """Return the memory in bytes that ``--plan`` estimates."""
     from pocketdit.running.cost_estimate import estimated_memory
 
     path = EXPERIMENTS / f"{experiment}.yaml"
@@ -48,7 +48,7 @@ def estimate(experiment: str, overrides: Sequence[str]) -> int:
 
 
 def peak(experiment: str, overrides: Sequence[str]) -> int:
-    """Train, and return the peak memory of this process in bytes."""
+    """Train an experiment in this process, and return the process's peak memory in bytes."""
     from pocketdit.running.fit import run
 
     path = EXPERIMENTS / f"{experiment}.yaml"
@@ -71,15 +71,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if arguments[:1] == [CHILD]:  # prints one number for the parent process
         print(json.dumps({"peak": peak, "estimate": estimate}[arguments[1]](arguments[2], arguments[3:])))
         return
-    # Not at the top, because its modules would add to the memory of the runs.
+    # Not imported at the top, because this module's imports would add to the memory of the child processes.
     from benchmarks.training_step import NAMES, QUICK
 
     parser = argument_parser(__doc__)
-    parser.add_argument("--steps", type=int, default=40, help="number of steps of each run (default: 40)")
+    parser.add_argument("--steps", type=int, default=40, help="training steps per run (default: 40)")
     parser.add_argument(
-        "--experiment", action="append", choices=NAMES, help="only this experiment and those listed before it"
+        "--experiment", action="append", choices=NAMES, help="measure only this experiment and those before it"
     )
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings of every run")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="overrides for all runs")
     args = parser.parse_args(arguments)
     print_machine()
     names: Sequence[str] = NAMES[:1] if args.quick else NAMES
@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     deviations = sorted(abs(row["deviation"]) for row in rows)
     ratio = Ratio(deviations[-1], deviations[0], deviations[-1])
     met = ratio.median <= REQUIRED
-    print(f"ratio: largest deviation {ratio}, required at most {REQUIRED}: {verdict(met)}")
+    print(f"ratio: largest deviation {ratio} (at most {REQUIRED}): {verdict(met)}")
     write_result(
         {"benchmark": "plan_memory", "rows": rows, "ratio": ratio, "required": REQUIRED, "met": met}, args.json
     )

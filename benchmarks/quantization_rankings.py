@@ -1,11 +1,11 @@
-"""Compare the paper's ranking of sensitive layers with ours.
+"""Compare the paper's ranking of layers by sensitivity to quantization with ours.
 
     python -m benchmarks.quantization_rankings quantize_finetune [--runs runs]
 
-The paper gives 8 bits to the layers with the largest mean squared error of the output (supplement C). We divide this
-error by the mean square of the output, because the scales of the layers' outputs differ. This reads what a run of
-``quantize_finetune`` measured, and prints both rankings, the layers that each of them would give more bits within the
-same average, and how much the rankings agree.
+The paper assigns 8 bits to the layers with the largest mean squared error of the output (supplement C). We divide this
+error by the mean square of the output, because the scales of the layers' outputs differ. This script reads the errors
+that a run of ``quantize_finetune`` measured. It prints both rankings, the layers to which each of them would assign
+more bits at the same average, and how much the rankings agree.
 """
 
 import argparse
@@ -30,7 +30,7 @@ class Comparison:
 
     Attributes:
         layers: All layers, most sensitive first by the relative error.
-        high: Number of bits of sensitive layers.
+        high: Number of bits for sensitive layers.
         relative: Bits of each layer if the relative error decides.
         mse: Bits of each layer if the mean squared error decides.
     """
@@ -42,12 +42,12 @@ class Comparison:
 
     @property
     def differing(self) -> tuple[LayerReport, ...]:
-        """Layers that only one of the rankings gives more bits."""
+        """Layers to which only one of the rankings assigns more bits."""
         return tuple(layer for layer in self.layers if self.relative[layer.name] != self.mse[layer.name])
 
 
 def compare(file: Path) -> Comparison:
-    """Read the report of a quantized run, and allocate its average number of bits by both rankings.
+    """Read the report of a quantized run, and allocate bits by each ranking so that their average equals the run's.
 
     Raises:
         RunError: The run is not quantized, or an earlier version of PocketDiT quantized it.
@@ -57,7 +57,7 @@ def compare(file: Path) -> Comparison:
         layers = [LayerReport(**layer) for layer in content["layers"]]
         average, low, high = content["average_bits"], content["low_bits"], content["high_bits"]
     except OSError as error:
-        raise RunError(f"{file}: cannot be read ({error.strerror}); name a run of quantize_finetune") from error
+        raise RunError(f"{file}: cannot be read ({error.strerror}); specify a run of quantize_finetune") from error
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{file}: has no mean squared errors ({error!r}); quantize the run again") from error
     weights = {layer.name: layer.weights for layer in layers}
@@ -71,7 +71,7 @@ def compare(file: Path) -> Comparison:
 
 
 def rankings_table(comparison: Comparison) -> str:
-    """Tabulate both rankings and the bits that they lead to."""
+    """Tabulate both rankings and the number of bits that each assigns to each layer."""
     by_mse = sorted(comparison.layers, key=lambda layer: (-layer.mse, layer.name))
     rank = {layer.name: number for number, layer in enumerate(by_mse, 1)}
     rows = [
@@ -95,7 +95,7 @@ def summary(comparison: Comparison) -> str:
     lines = [f"{comparison.high} bits by {name}: {', '.join(layers) or 'none'}" for name, layers in chosen.items()]
     both = len(set(chosen["relative error"]) & set(chosen["MSE"]))
     agreement = spearmanr([x.error for x in comparison.layers], [x.mse for x in comparison.layers]).statistic
-    return "\n".join([*lines, f"in both: {both}; rank correlation of all layers: {agreement:.2f}"])
+    return "\n".join([*lines, f"in both: {both}; rank correlation over all layers: {agreement:.2f}"])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

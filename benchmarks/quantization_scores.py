@@ -1,11 +1,12 @@
-"""Scores of every width before quantization, with palettes, and after fine-tuning, for both rankings of layers.
+"""Score each width before quantization, with palettes, and after fine-tuning, for both rankings of the layers.
 
     python -m benchmarks.quantization_scores --start step_distill/k-0 step_distill/k-1 step_distill/k-2
 
-Quantizes each width of the starting runs as experiments/quantize_finetune.yaml does, once without fine-tuning and once
-with it, and scores their samples with the rules for rendered scenes. With one starting run per seed, the seeds also
-differ in the network. With the default settings, this is 36 runs of at most five minutes each on one CPU core, and the
-scores of 45 sets of 1000 images. If it is interrupted, run it again to resume: finished runs and images are kept.
+Quantizes each width of the starting runs as experiments/quantize_finetune.yaml does, once without and once with
+fine-tuning, and scores their samples with the rules for rendered scenes. If there is one starting run per seed, the
+seeds also differ in the network. With the default settings, this trains 36 runs, each for at most five minutes on one
+CPU core, and scores 45 sets of 1000 images. If it is interrupted, run it again to resume: finished runs and images are
+reused.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from pocketdit.latency.deployments import bits_of
 from pocketdit.quantization.allocation import Ranking
 
 EXPERIMENT = Path(__file__).parent.parent / "experiments" / "quantize_finetune.yaml"
-UNTUNED = ("training.max_steps=1", "optimizer.init_args.lr=1e-30")  # too small to change a weight in float32
+UNTUNED = ("training.max_steps=1", "optimizer.init_args.lr=1e-30")  # changes no float32 weight
 
 
 def quantized_run(
@@ -49,7 +50,7 @@ def quantized_run(
 
 
 def scores_of(runs: Sequence[str], width: float, args: argparse.Namespace) -> list[float]:
-    """Return the score of every run at one width."""
+    """Return the score of each run at one width."""
     return score_entry(Entry("", tuple(runs), None, None), (width,), args.count, args.runs, args.out)[width]
 
 
@@ -89,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=1000, help="number of captions (default: %(default)s)")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("evaluations"), help="folder for the sampled images")
-    parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="further overrides for all runs")
+    parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="overrides for all runs")
     args = parser.parse_args(arguments)
     try:
         if args.seeds < 1 or args.count < 1:

@@ -1,8 +1,8 @@
-"""Compare the two assignments of query heads to key/value heads, ``backbone.query_groups``, on the embedded supernet.
+"""Compare the two values of ``backbone.query_groups`` (how query heads share key/value heads) on the embedded supernet.
 
-The network is that of ``experiments/elastic_pretrain.yaml`` with heads of 8 channels, so that it has 32, 16 and 12
-query heads at 1x, 0.5x and 0.375x, and four key/value heads. Both variants of a seed start from the same weights and
-see the same data and noise. The program prints the validation loss at every width for each seed, and the differences.
+The network is the one in ``experiments/elastic_pretrain.yaml``, but with heads of 8 channels, so that it has 32, 16 and
+12 query heads at 1x, 0.5x and 0.375x, and four key/value heads. For each seed, both variants start from the same
+weights and see the same data and noise. The program prints their validation losses at every width, and the differences.
 
     python -m benchmarks.query_groups --runs FOLDER [--steps 1500] [--seeds 0 1 2]
 
@@ -26,10 +26,10 @@ GROUPS = ("adjacent", "interleaved")
 
 
 def table(losses: Mapping[str, Mapping[int, Losses]]) -> str:
-    """Tabulate the losses of both variants, and how much lower those of interleaved groups are.
+    """Tabulate the losses of both variants, and the mean difference, interleaved minus adjacent, at each width.
 
     Args:
-        losses: Losses by variant and seed.
+        losses: For each variant and seed, the loss at each width.
     """
     adjacent, interleaved = (losses[groups] for groups in GROUPS)
     widths = sorted(next(iter(adjacent.values())))

@@ -2,11 +2,12 @@
 
     python -m benchmarks.scaling [--check] [--count [CASE ...]]
 
-Every stage of ``experiments/paper`` is counted on the meta device at 256x256 and 1024x1024 pixels, by the engine that
-``lightning run --plan`` uses, and predicted for the GPUs in ``pocketdit.training.gpus``. Counting takes about five
-minutes on one core, so its results are stored in ``benchmarks/scaling.json``: ``--count`` counts all cases again, or
-those that are named. Without it, the tables are written from the stored counts. ``--check`` writes nothing, and fails
-if the page and the counts disagree. Nothing here has been measured on a GPU.
+The operations of every stage in ``experiments/paper`` are counted on the meta device at 256x256 and 1024x1024 pixels
+with the code of ``lightning run --plan``, and the time of a step is predicted for the GPUs in
+``pocketdit.training.gpus``. Counting takes about five minutes on one core, so the counts are stored in
+``benchmarks/scaling.json``. ``--count`` counts all cases again, or only the named ones. Without ``--count``, the tables
+are written from the stored counts. ``--check`` writes nothing, and fails if the page and the counts disagree. None of
+this has been measured on a GPU.
 """
 
 import argparse
@@ -47,8 +48,8 @@ class Case:
     """A stage at one image size.
 
     Attributes:
-        file: Name of its file in ``experiments/paper``.
-        overrides: Settings that differ from the file's, if the file has a different image size.
+        file: Name of the stage's YAML file in ``experiments/paper``, without its suffix.
+        overrides: Overrides of the file's settings.
     """
 
     file: str
@@ -92,10 +93,10 @@ CASES: Mapping[str, Case] = {
 
 
 def count(case: Case) -> dict[str, Any]:
-    """Count a case on the meta device, and predict its time on every GPU.
+    """Count a case's operations on the meta device, and predict the time of a step on every GPU.
 
     Returns:
-        Values for JSON. FLOPs, bytes and launches are averages per sample; the others are for a step of one process.
+        Values for JSON. FLOPs, bytes and launches are averages per sample. The other costs are those of one process.
     """
     path = ROOT / "experiments" / "paper" / f"{case.file}.yaml"
     experiment = load(path, case.overrides, kind_of(path)).config
@@ -121,7 +122,7 @@ def count(case: Case) -> dict[str, Any]:
 
 
 def by_kind(kernels: Mapping[Kernel, float], samples: int) -> dict[str, dict[str, float]]:
-    """Return FLOPs, bytes and launches per sample by the kind of kernel."""
+    """Return the FLOPs, bytes and launches per sample of each kind of kernel."""
     totals = {kind: {"flops": 0.0, "bytes": 0.0, "launches": 0.0} for kind in ("product", "attention", "other")}
     for kernel, launches in kernels.items():
         total = totals[kernel.kind]
@@ -132,7 +133,7 @@ def by_kind(kernels: Mapping[Kernel, float], samples: int) -> dict[str, dict[str
 
 
 def encoders(step: StepCount) -> dict[str, dict[str, float]]:
-    """Return how many seconds every frozen encoder is predicted to take per sample, by GPU name."""
+    """Return the predicted number of seconds per sample that each frozen encoder takes on each GPU."""
 
     def seconds(item: Pass, counted: PassCount) -> dict[str, float]:
         once: Kernels = counted.forward
@@ -150,10 +151,10 @@ def rounded(value: Any) -> Any:
 
 
 def filled(page: str, tables: Mapping[str, str]) -> str:
-    """Return the page with its tables replaced. ``<!-- table NAME -->`` and ``<!-- end -->`` enclose each of them.
+    """Return the page with its tables replaced. ``<!-- table NAME -->`` and ``<!-- end -->`` enclose each table.
 
     Raises:
-        ValueError: The page and the tables do not have the same names.
+        ValueError: The names of the page's tables differ from those of ``tables``.
     """
     before, *sections = page.split("<!-- table ")
     names, parts = [], [before]
@@ -163,12 +164,12 @@ def filled(page: str, tables: Mapping[str, str]) -> str:
         names.append(name)
         parts.append(f"{name} -->\n\n{tables.get(name, '')}\n\n<!-- end -->{after}")
     if sorted(names) != sorted(tables):
-        raise ValueError(f"the page has the tables {sorted(names)}, but there are {sorted(tables)}")
+        raise ValueError(f"the page contains the tables {sorted(names)}, but must contain {sorted(tables)}")
     return "<!-- table ".join(parts)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Count, write and check, as the options specify."""
+    """Count cases, and write or check the page, as the options specify."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--count", nargs="*", choices=CASES, metavar="CASE", help="count these cases again, or all")
     parser.add_argument("--check", action="store_true", help="fail if the page is not up to date")

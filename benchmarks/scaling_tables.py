@@ -1,4 +1,4 @@
-"""The tables of ``docs/scaling.md``, as Markdown, from the counts that ``benchmarks/scaling.py`` stores."""
+"""Formats the tables of ``docs/scaling.md`` in Markdown from the counts that ``benchmarks/scaling.py`` stores."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
@@ -34,7 +34,7 @@ STATED = {
     "ladder C": "as for the U-Net",
     "ladder D": "as for the U-Net",
 }
-# Settings of training.sharding.
+# ``group`` and ``weights`` of training.sharding in each case.
 SHARDINGS = {
     "elastic 256": ("all", "float32"),
     "elastic 256, node": ("node", "float32"),
@@ -43,20 +43,20 @@ SHARDINGS = {
 KINDS = {"product": "matrix products", "attention": "attention", "other": "elementwise kernels"}
 A100 = next(gpu for gpu in GPUS if gpu.name == "A100")
 
-# The data of the paper's supernet: latents and text embeddings of 16 bits, the latter at their full length.
+# Encoded training data of the paper's supernet: 16-bit latents, and 16-bit text embeddings at their full length.
 LATENT_CHANNELS, LATENT_FACTOR = 16, 8
 TEXT = ((77, 512), (256, 2560))  # tokens per caption and channels per token, for TinyCLIP and Gemma 3
 VALUE_BYTES = 2
 # Assumptions about what the paper does not state.
 BITS_PER_PIXEL = 3.0  # size of a stored JPEG
 STORAGE_PRICE = 0.023  # dollars per GB per month in an object store
-EGRESS_PRICE = 0.05  # dollars per GB that leaves its region
-CHECKPOINT_RATE = 10e9  # bytes/s at which a shared file system takes a checkpoint
+EGRESS_PRICE = 0.05  # dollars per GB that leaves the object store's region
+CHECKPOINT_RATE = 10e9  # bytes/s at which a checkpoint is written to a shared file system
 DATA_SETS = (10e6, 100e6, 1e9, 10e9)  # images
 
 
 def all_tables(counts: Counts) -> dict[str, str]:
-    """Return every table by its name in the page."""
+    """Return a mapping from the name of each table in the page to its Markdown text."""
     return {
         "counts": counts_table(counts),
         "speed": speed_table(counts),
@@ -88,7 +88,7 @@ def step_time(case: Case, gpu: Gpu) -> StepTime:
 
 
 def memory(case: Case) -> float:
-    """Return the bytes that a process needs."""
+    """Return the memory in bytes that a process needs."""
     return float(sum(case["memory"].values()))
 
 
@@ -139,7 +139,7 @@ def speed(case: Case, gpu: Gpu) -> str:
 
 
 def parts_table(counts: Counts) -> str:
-    """Return the table of how many seconds a step spends on each kind of work, on the paper's GPU."""
+    """Return the table of how many seconds a step spends on each kind of work on an A100."""
     bounds = get_args(Bound)
     rows = []
     for name, stage in STAGES.items():
@@ -150,7 +150,7 @@ def parts_table(counts: Counts) -> str:
 
 
 def sharding_table(counts: Counts) -> str:
-    """What hybrid sharding changes for elastic pre-training at 256x256 pixels, on the paper's GPU."""
+    """Return the table of what hybrid sharding changes for elastic pre-training at 256x256 pixels on an A100."""
     rows = []
     for name, (group, dtype) in SHARDINGS.items():
         case, step = counts[name], step_time(counts[name], A100)
@@ -234,7 +234,7 @@ def storage_table() -> str:
 
 
 def parameters_table(counts: Counts) -> str:
-    """Return the table of elastic pre-training of larger networks with the paper's batch and GPUs."""
+    """Return the table of what pre-training larger supernets costs with the paper's batch size and GPUs."""
     rows = []
     for name, times in (("elastic 256", "1"), ("10 times", "10"), ("100 times", "100")):
         case = counts[name]
@@ -256,7 +256,7 @@ def parameters_table(counts: Counts) -> str:
 
 
 def gpus_table(case: Case) -> str:
-    """Return the table of elastic pre-training with the paper's batch, divided among more GPUs."""
+    """Return the table of how long elastic pre-training takes if the paper's batch is divided among more GPUs."""
     rows, step, batch = [], step_time(case, A100), case["samples"] * case["processes"]
     for times in (1, 2, 4, 8, 10, 32, 100):
         processes = case["processes"] * times

@@ -28,11 +28,11 @@ DEFAULT = ROOT / "experiments" / "elastic_pretrain.yaml"
 
 @dataclass(frozen=True)
 class Command:
-    """A command of the command line.
+    """A ``lightning`` command to time.
 
     Attributes:
-        words: Its words after ``lightning``. ``DEFAULT`` stands for the default experiment.
-        status: Its expected exit status.
+        words: The words after ``lightning``. ``DEFAULT`` is replaced by the path of the default experiment.
+        status: Expected exit status.
         kind: A key of ``TARGETS``, or None for a command without a target.
     """
 
@@ -118,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if timed:
             time_of_kind = slowest(timed)
             result[kind] = time_of_kind
-            print(f"{kind}: {time_of_kind} s, required at most {target:g}: {verdict(time_of_kind.median <= target)}")
+            print(f"{kind}: {time_of_kind} s (at most {target:g} s): {verdict(time_of_kind.median <= target)}")
     all_met = all(row["met"] != verdict(False) for row in rows)
     write_result({"benchmark": "startup", "rows": rows, "met": all_met, **result}, args.json)
 

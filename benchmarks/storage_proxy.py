@@ -1,4 +1,4 @@
-"""An HTTP proxy in front of a storage server on this machine, with the delays and the faults of a remote one."""
+"""An HTTP proxy that adds the delays, bandwidth limit and faults of a remote server to a local storage server."""
 
 import asyncio
 import random
@@ -25,9 +25,9 @@ class StorageProxy:
 
     Attributes:
         port: Port of the proxy.
-        is_down: Every connection is reset while this is set.
-        requests: Number of complete responses, by method and path.
-        injected: Number of injected faults by kind.
+        is_down: Whether to reset every connection.
+        requests: Number of complete responses for each method and path.
+        injected: Number of injected faults of each kind.
         bytes: Total number of bytes in all responses.
     """
 
@@ -121,7 +121,7 @@ class StorageProxy:
         return length is not None and b"connection: close" not in answer.lower()
 
     async def _wait_for_line(self, size: int) -> None:
-        """Wait until the line, which all connections share, has carried this number of bytes."""
+        """Wait until the simulated line, which all connections share, has transferred this number of bytes."""
         self.bytes += size
         if self._rate is not None:
             now = self._loop.time()

@@ -41,14 +41,14 @@ def wait_for_port(port: int, process: "subprocess.Popen[bytes]", seconds: float 
 def seaweedfs(folder: Path) -> Iterator[int]:
     """Run SeaweedFS for the duration of the block, and yield its S3 port.
 
-    It accepts ``ACCESS_KEY`` with ``SECRET_KEY``, and anyone may read without a signature.
+    The server accepts ``ACCESS_KEY`` with ``SECRET_KEY``, and allows anyone to read without a signature.
     """
     everything = {"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}
     owner = {"name": "owner", "credentials": [everything], "actions": ["Admin", "Read", "Write", "List"]}
     config = folder / "identities.json"
     config.write_text(json.dumps({"identities": [owner, {"name": "anonymous", "actions": ["Read"]}]}))
     ports = {name: free_port() for name in ("master.port", "volume.port", "filer.port", "s3.port")}
-    # The catalogs have fixed ports by default, so a second server would not start.
+    # By default, the Iceberg and Lance catalogs use fixed ports, so a second server would not start.
     disabled = {"s3.port.iceberg": 0, "s3.port.lance": 0}
     grpc = {f"{name}.grpc": free_port() for name in ports}
     data = folder / "server"

@@ -1,7 +1,7 @@
 """Measure how fast training data arrive from an S3 server on this machine, in MB/s.
 
-The data set stores latents of 1024x1024 pixels (0.5 MB each), which are quick to decode, so that the connection is the
-bottleneck. A proxy delays every response and limits the bandwidth. The data module is timed with an empty cache
+The data set stores latents of 1024x1024-pixel images (0.5 MB each), which are quick to decode, so that the connection
+is the bottleneck. A proxy delays every response and limits the bandwidth. The data module is timed with an empty cache
 ("cold"), with all shards in its cache ("warm"), and on local files. webdataset streams the same shards over HTTP, and
 litdata streams the same samples as chunks, both without an existing cache. "download" reads the shards with plain HTTP
 connections and discards them. Each library reads in its own order without shuffling; the data module shuffles within
@@ -10,7 +10,7 @@ its windows.
 A pass includes the start of the loader: opening the data set, the worker process, and the connections. The report
 shows when the first batch arrives, how long the middle half of the samples takes, and how much processor time is
 used by the loader, by the server and the proxy, which share the processors with it, and by all other programs. The same
-is measured for decoding latents and JPEG images without a connection.
+values are measured for latents and JPEG images in local files, which need no connection.
 
     python -m benchmarks.streaming [--json PATH] [--quick]
 """
@@ -51,7 +51,7 @@ from benchmarks.timing import argument_parser, print_machine, table, verdict, wr
 BUCKET = "streaming"
 LATENCY, RATE = 0.02, 100e6
 REQUIRED = 0.9
-DISTURBED = 0.1  # how many processors other programs may use on average
+DISTURBED = 0.1  # processors that other programs may use on average
 COLD, LOCAL, IMAGES = "data module, cold", "data module, local", "data module, local images"
 Load = Callable[[], Iterator[Tensor]]
 
@@ -62,7 +62,7 @@ class Pass(NamedTuple):
     Attributes:
         seconds: Time from the start to the last sample.
         first: Time from the start to the first batch; 0 for the download.
-        half: Time from a quarter of the samples to three quarters of them; half of ``seconds`` for the download.
+        half: Time of the middle half of the samples; half of ``seconds`` for the download.
         own: Processor seconds of the loader's processes.
         server: Processor seconds of the server and the proxy.
         others: Processor seconds of all other processes on the machine, which disturb the measurement.
@@ -90,7 +90,7 @@ def limited_line(upstream: int) -> Iterator[int]:
     here, there = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=_run_proxy, args=(upstream, there), daemon=True)
     process.start()
-    there.close()  # so that recv returns if the process exits
+    there.close()  # so that recv fails instead of blocking if the process exits
     try:
         yield here.recv()
     finally:
@@ -118,7 +118,7 @@ def time_pass(load: Load, samples: int, servers: Sequence[int]) -> Pass:
 
 
 def time_download(port: int, paths: Sequence[str], size: int, servers: Sequence[int]) -> Pass:
-    """Download all shards."""
+    """Time a plain download of all shards."""
     before, start = _processor_seconds(servers), time.perf_counter()
     if download(port, paths) != size:
         raise RuntimeError("the download is incomplete")
@@ -185,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def report(megabytes: float, image_megabytes: float, passes: dict[str, list[Pass]], path: Path | None) -> None:
-    """Print and write the figures, and the bounds of a pass with an empty cache."""
+    """Print and write the results, and lower bounds for the time of a pass with an empty cache."""
     typical = {name: Pass(*map(median, zip(*values, strict=True))) for name, values in passes.items()}
     sizes = {name: image_megabytes if name == IMAGES else megabytes for name in passes}
     rates = {name: sizes[name] / each.seconds for name, each in typical.items()}
@@ -208,16 +208,16 @@ def report(megabytes: float, image_megabytes: float, passes: dict[str, list[Pass
     largest = max(bounds, key=lambda name: bounds[name])
     print("lower bounds of a cold pass in seconds: " + ", ".join(f"{name} {bounds[name]:.2f}" for name in bounds))
     print(
-        f"{cold.seconds - bounds[largest]:.2f} more than the largest bound ({largest}): {cold.first:.2f} until the "
-        "first batch, before which nothing is decoded, and the rest for the last window, which is decoded after the "
-        "download, and for contention between the loader and the server"
+        f"a cold pass takes {cold.seconds - bounds[largest]:.2f} s longer than the largest bound ({largest}): "
+        f"{cold.first:.2f} s pass until the first batch, before which nothing is decoded; the rest is due to the last "
+        "window, which is decoded after the download, and to contention between the loader and the server"
     )
     if cold.others > DISTURBED * cold.seconds:
-        print(f"other programs took {cold.others:.2f} processor seconds at the same time, so the figures are too low")
+        print(f"other programs used {cold.others:.2f} processor seconds at the same time, so the rates are too low")
     ratio, sustained = rates[COLD] / rates["download"], typical["download"].half / cold.half
     met = ratio >= REQUIRED
-    print(f"ratio: {COLD} / download = {ratio:.2f}, required {REQUIRED}: {verdict(met)}")
-    print(f"in the middle half of the pass: {sustained:.2f}, required {REQUIRED}: {verdict(sustained >= REQUIRED)}")
+    print(f"ratio: {COLD} / download = {ratio:.2f} (at least {REQUIRED}): {verdict(met)}")
+    print(f"middle half of the pass: {sustained:.2f} (at least {REQUIRED}): {verdict(sustained >= REQUIRED)}")
     write_result(
         {
             "benchmark": "streaming",

@@ -1,4 +1,4 @@
-"""The data sets of the streaming benchmark, and the loaders that it compares."""
+"""Data sets and loaders for the streaming benchmark."""
 
 import http.client
 import importlib.util
@@ -30,7 +30,7 @@ SAMPLES_PER_SHARD = 25
 
 
 def latent_samples(count: int) -> Iterator[Sample]:
-    """Yield latents of 1024x1024 pixels, of 0.5 MB each."""
+    """Yield random latents with the size of a 1024x1024-pixel image's latents (0.5 MB each)."""
     for number in range(count):
         latent = np.random.default_rng(number).standard_normal((16, 128, 128)).astype(np.float16)
         payload = safetensors.numpy.save({"latent": latent})
@@ -38,7 +38,7 @@ def latent_samples(count: int) -> Iterator[Sample]:
 
 
 def image_samples(count: int) -> Iterator[Sample]:
-    """Yield JPEG images of 1024x1024 pixels. Their noise has the 1/f spectrum of photographs."""
+    """Yield JPEG images of 1024x1024 pixels that contain noise with the 1/f spectrum of photographs."""
     frequency = np.hypot(np.fft.fftfreq(1024)[:, None], np.fft.rfftfreq(1024))
     frequency[0, 0] = np.inf
     for number in range(count):
@@ -75,7 +75,7 @@ def write_images(folder: Path, samples: Iterable[Sample]) -> None:
 
 
 def write_chunks(folder: Path, samples: Sequence[Sample]) -> bool:
-    """Write samples as chunks of litdata, and return whether it is installed."""
+    """Write samples as litdata chunks if litdata is installed, and return whether it is."""
     if importlib.util.find_spec("litdata") is None:
         return False
     import litdata

@@ -1,8 +1,8 @@
-"""Compare the ratios of all benchmarks with their targets, in one table.
+"""Print a table that compares the ratios of all benchmarks with their targets.
 
     python -m benchmarks.summary FOLDER
 
-``make bench`` runs this last. Every benchmark has written its result to ``FOLDER/NAME.json``.
+``make bench`` runs this script last, after each benchmark has written its result to ``FOLDER/NAME.json``.
 """
 
 import argparse
@@ -20,11 +20,11 @@ class Target:
     """A ratio and its target.
 
     Attributes:
-        benchmark: Name of the benchmark, and of its JSON file.
+        benchmark: Name of the benchmark and of its JSON file.
         title: What the ratio compares.
-        ratio: Keys of the ratio in the file, from the outside in.
-        required: The target, or the key that contains it.
-        at_most: Whether the target is an upper limit. Otherwise, it is a lower one.
+        ratio: Keys that lead to the ratio in the file, outermost first.
+        required: The target, or its key in the file.
+        at_most: Whether the target is an upper limit instead of a lower limit.
     """
 
     benchmark: str
@@ -56,7 +56,7 @@ TARGETS = (
 
 
 def read_ratio(value: Any) -> tuple[float, str]:
-    """Return a ratio's number and text. A ratio is stored as a number, or with its median and range."""
+    """Return a ratio as a number and as text. A ratio is stored as a number, or as its median and range."""
     if isinstance(value, dict):
         ratio = Ratio(**value)
         return ratio.median, str(ratio)

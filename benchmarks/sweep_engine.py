@@ -3,7 +3,8 @@
 The overhead is measured on trials that train one after the other in this process. It is the wall-clock time of a trial,
 from claiming it to storing its result, minus the time inside ``Trainer.fit``. The speedup is measured on trials that
 sleep, because the number of cores does not affect them. It is the time between the start of the first trial and the end
-of the last with one worker process, divided by that with two. The first trial is queued once all workers have started.
+of the last with one worker process, divided by the same time with two workers. The first trial is queued once all
+workers have started.
 
     python benchmarks/sweep_engine.py [--trials N] [--rounds N] [--json PATH]
 """
@@ -139,7 +140,7 @@ def span(folder: Path, workers: int, trials: int, seconds: float) -> float:
     (sweep.folder / "log").mkdir(parents=True)
     write_atomically(file, loaded.to_yaml())
     store = Store(sweep)
-    # With a single worker, `study.run` would run the trials in this process.
+    # The workers are started here, because `study.run` would run the trials of a single worker in this process.
     with WorkerPool(build_launcher(sweep, file), workers, sweep.folder / "log") as pool:
         while len(list(ready.iterdir())) < workers:
             pool.restart_missing()
@@ -159,15 +160,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         type=int,
         default=10,
         metavar="N",
-        help="number of trials that train, and of trials that sleep (default: %(default)s)",
+        help="number of trials that train, and number of trials that sleep (default: %(default)s)",
     )
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of one worker, then two (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of the speedup (default: %(default)s)")
     args = parser.parse_args(arguments)
     print_machine()
     trials, rounds, seconds = (2, 1, 1.0) if args.quick else (args.trials, args.rounds, 3.0)
     with TemporaryDirectory(prefix="sweep_engine") as name, chdir(name):
         folder = Path(name)
-        # Workers read this file from their working directory. Without it, they would not run `Sleep`.
+        # Workers run `Sleep` only if this file in their working directory lists its package as trusted.
         Path(FILE_NAME).write_text('[trust]\nmodules = ["benchmarks"]\n')
         trained = trial_seconds(folder, trials)
         spans = [[span(folder / f"{n}-{i}", n, trials, seconds) for n in (1, 2)] for i in range(rounds)]
@@ -180,8 +181,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ratio = paired_ratio(*zip(*spans, strict=True))
     met = overhead < MAX_OVERHEAD and ratio.median >= MIN_SPEEDUP
     print(
-        f"ratio: one worker / two = {ratio}, required {MIN_SPEEDUP}; overhead per trial: median {overhead:.2f} s, "
-        f"required below {MAX_OVERHEAD:g} s: {verdict(met)}"
+        f"ratio: one worker / two = {ratio} (at least {MIN_SPEEDUP}); overhead per trial: median {overhead:.2f} s "
+        f"(below {MAX_OVERHEAD:g} s): {verdict(met)}"
     )
     write_result(
         {"benchmark": "sweep_engine", "rows": rows, "overhead": overhead, "max_overhead": MAX_OVERHEAD,

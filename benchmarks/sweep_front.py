@@ -1,9 +1,9 @@
 """Compare the sweep samplers with random search on functions with a known Pareto front, by dominated hypervolume.
 
-The functions are ZDT1 (convex front) and ZDT2 (concave front) by Zitzler et al. 2000, in four dimensions, and DTLZ2 by
-Deb et al. 2002, in five. DTLZ2 has three objectives, and its front is an octant of the unit sphere. The budget is that
-of a small study. The score is the hypervolume as a share of the known front's: 1 means that the search found the entire
-front.
+The functions are ZDT1 (convex front) and ZDT2 (concave front) in four dimensions (Zitzler et al. 2000), and DTLZ2 in
+five dimensions (Deb et al. 2002). DTLZ2 has three objectives, and its front is an octant of the unit sphere. The number
+of trials is typical of a small study. The score is the dominated hypervolume divided by that of the known front: 1
+means that the search found the entire front.
 
     python benchmarks/sweep_front.py [--seeds N] [--json PATH]
 """
@@ -41,7 +41,7 @@ def zdt(x: Sequence[float], power: float) -> tuple[float, ...]:
 
 
 def dtlz2(x: Sequence[float]) -> tuple[float, ...]:
-    """Evaluate DTLZ2 with three objectives for x in [0, 1]. The front is the octant of the unit sphere."""
+    """Evaluate DTLZ2 with three objectives for x in [0, 1]. The front is an octant of the unit sphere."""
     radius = 1 + sum((value - 0.5) ** 2 for value in x[2:])
     a, b = (math.pi / 2 * value for value in x[:2])
     return radius * math.cos(a) * math.cos(b), radius * math.cos(a) * math.sin(b), radius * math.sin(a)
@@ -62,8 +62,8 @@ class Problem:
     best: float
 
 
-# The best hypervolume of ZDT is the integral of 6 - f2 over f1 in [0, 1], plus 6 * 0.1 for f1 in [1, 1.1]. That of
-# DTLZ2 is the volume of the cube minus that of the octant of the ball.
+# The best hypervolume of ZDT is the integral of 6 - f2 over f1 in [0, 1], plus 6 * 0.1 for f1 in [1, 1.1]. The best
+# hypervolume of DTLZ2 is the volume of the cube minus that of an octant of the unit ball.
 PROBLEMS = {
     "ZDT1": Problem(partial(zdt, power=0.5), 4, (1.1, 6.0), 5 + 2 / 3 + 0.6),
     "ZDT2": Problem(partial(zdt, power=2.0), 4, (1.1, 6.0), 5 + 1 / 3 + 0.6),
@@ -84,7 +84,7 @@ def build_study(problem: Problem, sampler: Sampler, trials: int = TRIALS) -> Swe
 
 
 def search(problem: Problem, sweep: Sweep) -> float:
-    """Run all trials of the study with its sampler, and return the share of the known front's hypervolume."""
+    """Run all trials of the study with its sampler, and return the share of the best hypervolume that it reaches."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(directions=sweep.directions, sampler=build_sampler(sweep))
     for _ in range(sweep.budget.trials):
@@ -95,13 +95,13 @@ def search(problem: Problem, sweep: Sweep) -> float:
 
 
 def dominated_hypervolume(points: Sequence[Sequence[float]], reference: Sequence[float]) -> float:
-    """Return the volume that points dominate up to ``reference`` in minimization. Points beyond it are ignored."""
+    """Return the volume up to ``reference`` that points dominate in minimization. Points beyond it are ignored."""
     inside = [p for p in points if all(value < limit for value, limit in zip(p, reference, strict=True))]
     return hypervolume(inside, reference) if inside else 0.0
 
 
 def compare(seeds: int, problems: Sequence[str] = tuple(PROBLEMS)) -> list[dict[str, Any]]:
-    """Return one row per problem and sampler: the share that each seed reaches, and how many beat random search."""
+    """Return, for each problem and sampler, the share that each seed reaches, and how many seeds beat random search."""
     rows: list[dict[str, Any]] = []
     for name in problems:
         problem = PROBLEMS[name]

@@ -85,10 +85,10 @@ def known_words() -> set[str]:
 
 
 def prompts_for(names: Mapping[str, Sequence[str]]) -> list[Prompt]:
-    """Return a prompt for every word, with the pictogram that it requests in GenEval's format.
+    """Return a prompt for every word, with the pictogram that it requests as metadata in GenEval's format.
 
     Args:
-        names: Other words for each pictogram, by its name in the catalog.
+        names: Mapping from the name of each pictogram in the catalog to the words that request it.
     """
     return [
         Prompt(f"{name}-{word}".replace(" ", "_"), with_article(word), {"include": [{"class": name, "count": 1}]})

@@ -31,7 +31,7 @@ Call = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Ratio:
-    """The median, smallest and largest of the ratios of all pairs."""
+    """The median, minimum and maximum of several ratios."""
 
     median: float
     low: float
@@ -68,14 +68,14 @@ def time_alternately(
     """Time several calls in rounds, each of which measures every call once.
 
     Args:
-        calls: The calls by name.
+        calls: Mapping from name to call.
         rounds: Number of measurements per call.
         warmup: Number of rounds before the first measurement.
         at_least: Minimum duration of a measurement in seconds. A shorter call is repeated until it takes this long.
         measure: Returns the mean duration in seconds of a call, given the call and the number of repeats.
 
     Returns:
-        The duration of a call in seconds in each round, by name.
+        For each name, the duration of its call in seconds in each round.
     """
     for _ in range(warmup):
         for call in calls.values():
@@ -129,7 +129,7 @@ class PeakMemory:
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         with suppress(OSError):
-            # This resets the peak to the current resident set on Linux. Elsewhere, the peak covers the entire process.
+            # On Linux, this resets the peak to the current resident set. Elsewhere, the peak is that since the start.
             Path("/proc/self/clear_refs").write_text("5")
         self.before = peak_bytes()
 

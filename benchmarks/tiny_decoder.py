@@ -4,7 +4,8 @@
 
 With --run, the first part compares a run's decoder with that of its autoencoder on the run's validation images. The
 second part compares the decoder of experiments/paper/tiny_decoder_qwen_image.yaml with those of Flux and Qwen-Image at
-their published sizes, in fp32 on a CPU and in bf16 on a GPU. All weights are random, so this does not show quality.
+their published sizes, in fp32 on a CPU and in bf16 on a GPU. All weights in the second part are random, so it says
+nothing about quality.
 
 Shape letters: B = batch, C = latent channels, h x w = latent sides, H x W = image sides.
 """
@@ -54,16 +55,16 @@ SHOWN, ZOOM = 6, 2
 
 
 class DecodedBatch(NamedTuple):
-    """A batch of held-out images and their reconstructions by both decoders."""
+    """A batch of held-out images, with their latents and their reconstructions by both decoders."""
 
     original: Tensor
-    """(B, 3, H, W)."""
+    """The images (B, 3, H, W)."""
     own: Tensor
-    """(B, 3, H, W), from the autoencoder's own decoder."""
+    """Reconstructions (B, 3, H, W) by the autoencoder's own decoder."""
     tiny: Tensor
-    """(B, 3, H, W), from the tiny decoder."""
+    """Reconstructions (B, 3, H, W) by the tiny decoder."""
     latents: Tensor
-    """(B, C, h, w)."""
+    """The images' latents (B, C, h, w)."""
 
 
 @torch.no_grad()
@@ -204,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: %(default)s)")
     parser.add_argument("--image", type=Path, metavar="PNG", help="with --run, save validation images to this file")
     parser.add_argument(
-        "--side", type=int, default=1024, help="side of the second part's image in pixels (default: %(default)s)"
+        "--side", type=int, default=1024, help="height and width in pixels in the second part (default: %(default)s)"
     )
     parser.add_argument("--rounds", type=int, default=3, help="timings per decoder (default: %(default)s)")
     args = parser.parse_args(arguments)
@@ -237,8 +238,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ratio = fastest["time_over_tiny"]
     better = not quality or quality[1]["psnr"] > quality[0]["psnr"]
     met = ratio.median >= REQUIRED and better
-    also = "; PSNR above the autoencoder's own required" if quality else ""
-    print(f"ratio: {fastest['decoder']} / tiny in time = {ratio}, required {REQUIRED}{also}: {verdict(met)}")
+    also = "; the PSNR must be above that of the autoencoder's own decoder" if quality else ""
+    print(f"ratio: {fastest['decoder']} / tiny in time = {ratio} (at least {REQUIRED}){also}: {verdict(met)}")
     result = {"benchmark": "tiny_decoder", "rows": rows, "held_out": quality, "ratio": ratio}
     write_result(result | {"required": REQUIRED, "met": met}, args.json)
 

@@ -55,13 +55,13 @@ def train_clip(steps: int, seed: int) -> tuple[Any, list[str]]:
         images = letterbox([np.asarray(render_scene(sample.scene)) for sample in batch], side)
         tokens = tokenizer([sample.captions[int(rng.integers(2))] for sample in batch])
         contrastive_loss(*model(images, tokens)).backward()
-        # As in the paper, logits are scaled by a factor of at most 100.
+        # As in CLIP's paper, the logits are scaled by a factor of at most 100.
         model.logit_scale.data.clamp_(max=float(np.log(100)))
     return model.eval(), words
 
 
 class _Heads(nn.Module):
-    """Predicts attributes of a scene from features: background, number, kinds and sizes of objects, noise, and blur."""
+    """Predicts an image's background, noise, blur, and number, kinds and sizes of objects from its features."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class _Heads(nn.Module):
 
 
 def train_features(steps: int, seed: int) -> FeatureNetwork:
-    """Train the feature network to predict attributes of scenes, some of which lack objects or have noise or blur."""
+    """Train the feature network to predict attributes of images, some of which lack objects or have noise or blur."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     network = FeatureNetwork()
@@ -106,7 +106,14 @@ def train_features(steps: int, seed: int) -> FeatureNetwork:
 
 
 def corrupt_image(image: ImageArray, noise: float, blur: float, rng: np.random.Generator) -> ImageArray:
-    """Blur (standard deviation in pixels), then add Gaussian noise (standard deviation in gray levels)."""
+    """Blur an image, then add Gaussian noise.
+
+    Args:
+        image: The image.
+        noise: Standard deviation of the noise in gray levels.
+        blur: Standard deviation of the blur in pixels.
+        rng: Draws the noise.
+    """
     if blur:
         image = np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(blur)))
     if noise:
@@ -122,7 +129,7 @@ def _drop_objects(scene: Scene, rng: np.random.Generator) -> Scene:
 
 
 def _training_scenes(seed: int, step: int) -> list[CaptionedScene]:
-    """Return the scenes of a step. Every step has different scenes."""
+    """Return the training scenes of a step, which differ from those of all other steps."""
     return list(generate_scenes("train", BATCH_SIZE, seed=seed * 1_000_000 + step + 1))
 
 

@@ -1,4 +1,4 @@
-"""Split a training step of every embedded experiment into phases, and compare it with its matrix products alone.
+"""Time the phases of each embedded experiment's training step, and compare the step with its matrix products alone.
 
     python benchmarks/training_step.py [--experiment NAME ...] [--json PATH] [KEY=VALUE ...]
 
@@ -6,8 +6,8 @@ Every embedded experiment runs for a few steps on rendered scenes, after the par
 would run it. ``KEY=VALUE`` overrides a setting of every experiment, for example ``training.precision=32-true``.
 
 The floor of a step consists of the matrix products, convolutions and attention kernels of its forward and backward
-passes, recorded with their operands and run again on their own in the run's dtype. It contains no optimizer. After
-each timed step, the step's own floor is timed, so the ratio compares neighboring measurements of the same batch.
+passes, recorded with their operands and run again on their own in the run's dtype. It excludes the optimizer. Each
+step's floor is timed right after the step, so the ratio compares neighboring measurements of the same batch.
 Sampling from the pre-trained network and evaluating it are compared with their floors in the same way.
 """
 
@@ -76,10 +76,10 @@ class StepClock(Callback):
 
     Args:
         warmup: Number of untimed steps.
-        rounds: Number of steps that are timed undisturbed, and of steps that are then timed with their floors.
+        rounds: Number of steps that are timed undisturbed, and number of steps that are then timed with their floors.
 
     Attributes:
-        seconds: Duration of each undisturbed step and its phases in seconds, by phase. "step" does not include
+        seconds: For "step" and each phase, the duration in seconds in each undisturbed step. "step" does not include
             "data wait".
         steps: Duration in seconds of each step that is timed with its floor.
         floors: Duration of each of these floors in seconds.
@@ -207,7 +207,7 @@ def measure(name: str, overrides: Sequence[str], folder: Path, quick: bool) -> d
 
 
 def print_rows(rows: Sequence[dict[str, Any]]) -> None:
-    """Print the phases of every experiment's step, its floor, sampling, and evaluation."""
+    """Print the times of each experiment's step, its phases and its floor, and those of sampling and evaluation."""
     header = ["experiment", "step", *PHASES, "floor", "step / floor", "GFLOP/s", "MFU"]
     cells = [
         [
@@ -232,7 +232,7 @@ def print_rows(rows: Sequence[dict[str, Any]]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argument_parser(__doc__)
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="override settings of every experiment")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="overrides for all experiments")
     parser.add_argument(
         "--experiment", action="append", choices=NAMES, help="measure only this experiment and those listed before it"
     )
@@ -251,7 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print_rows(rows)
     ratio = rows[0]["ratio"]
     met = ratio.median <= REQUIRED
-    print(f"ratio: {rows[0]['experiment']} step / floor = {ratio}, required at most {REQUIRED}: {verdict(met)}")
+    print(f"ratio: {rows[0]['experiment']} step / floor = {ratio} (at most {REQUIRED}): {verdict(met)}")
     write_result(
         {"benchmark": "training_step", "rows": rows, "ratio": ratio, "required": REQUIRED, "met": met}, args.json
     )

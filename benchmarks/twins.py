@@ -1,7 +1,7 @@
 """Train variants of an embedded experiment with several seeds, and read their validation losses.
 
 The benchmarks that repeat a table of the paper with small networks on rendered scenes share these functions. A finished
-run is not trained again and an interrupted run is resumed, so a benchmark that was stopped continues where it was.
+run is not trained again, and an interrupted run is resumed, so an interrupted benchmark continues where it stopped.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pocketdit.tracking.journal import read_metrics
 PRETRAIN = Path(__file__).parent.parent / "experiments" / "elastic_pretrain.yaml"
 
 Losses = Mapping[float, float]
-"""The last validation loss by width."""
+"""The last validation loss at each width."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Variant:
     """An experiment with overrides.
 
     Attributes:
-        name: Name of the experiment, and of its folder.
-        overrides: Settings that differ from those of the file.
+        name: Name of the experiment and of its folder.
+        overrides: Overrides of the YAML file's settings.
         file: YAML file of the experiment.
     """
 
@@ -37,18 +37,18 @@ class Variant:
 
 
 def twin_parser(description: str | None, steps: int) -> argparse.ArgumentParser:
-    """Return a parser of the options that all twins have, with a default number of steps."""
+    """Return a parser for the options that these benchmarks share. ``steps`` is the default value of ``--steps``."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=steps, help="training steps of a run (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=steps, help="training steps per run (default: %(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds (default: 0 1 2)")
     parser.add_argument("--data", type=Path, default=Path("data/scenes"), help="data set (default: %(default)s)")
-    parser.add_argument("--runs", type=Path, required=True, help="folder of the runs; a new call resumes them")
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="further settings for every run")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of the runs, which are resumed")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides for all runs")
     return parser
 
 
 def train_twin(variant: Variant, seed: int, args: argparse.Namespace) -> Run:
-    """Train a variant with a seed, or continue or return the run of an earlier call.
+    """Train a variant with one seed. If its run exists, resume it unless it is finished, and return it.
 
     Args:
         variant: The variant.
@@ -56,7 +56,7 @@ def train_twin(variant: Variant, seed: int, args: argparse.Namespace) -> Run:
         args: The options of ``twin_parser``.
 
     Raises:
-        UserError: The settings are invalid, or the run of an earlier call had others.
+        UserError: The settings are invalid, or differ from those of the existing run.
     """
     overrides = [
         f"experiment={variant.name}",
@@ -76,7 +76,7 @@ def train_twin(variant: Variant, seed: int, args: argparse.Namespace) -> Run:
 
 
 def validation_losses(run: Run) -> Losses:
-    """Return the last validation loss of a run by width.
+    """Return the last validation loss of a run at each width.
 
     Raises:
         RunError: The run has not been validated.
@@ -89,6 +89,6 @@ def validation_losses(run: Run) -> Losses:
 
 
 def format_losses(values: Sequence[float]) -> str:
-    """Format the losses of several seeds as their mean and, for more than one, their standard deviation."""
+    """Format the losses of all seeds as their mean and, if there are several, their standard deviation."""
     mean = f"{statistics.fmean(values):.4f}"
     return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.4f}"

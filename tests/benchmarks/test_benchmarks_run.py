@@ -62,7 +62,7 @@ def test_timed_attention_matches_the_backbone() -> None:
 def test_forward(tmp_path: Path, capsys: pytest.CaptureFixture[str], dtype: str) -> None:
     result = run_quick("forward", tmp_path, "--dtype", dtype)
     assert result["dtype"] == dtype
-    assert last_line(capsys).startswith("ratio: A / D in time over A / D in FLOPs = ")
+    assert last_line(capsys).startswith("ratio: (A / D in time) / (A / D in FLOPs) = ")
     rows = {row["network"]: row for row in result["rows"]}
     assert set(rows) == {"A", "D", "PixArt", "Sana"}
     assert all(row["flops"] > 0 and row["parameters"] > 0 and row["seconds"] for row in rows.values())
