@@ -148,7 +148,8 @@ def coverage_table(calibration: Calibration, draws: int) -> str:
         coverage = simulate(Curves(logs, values), errors, draws)
         rows.append([name, f"{coverage.regression:.0%}", f"{coverage.left_out:.0%}"])
     headers = ["simulated errors", "interval from residuals (previous)", "interval from left-out errors"]
-    return f"{_right_aligned(rows, headers)}\nshare of {draws} draws in which the interval contains a fifth graph's latency"
+    note = f"share of {draws} draws in which the interval contains a fifth graph's latency"
+    return f"{_right_aligned(rows, headers)}\n{note}"
 
 
 def ladder_table(calibration: Calibration) -> str:

@@ -168,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     trials, rounds, seconds = (2, 1, 1.0) if args.quick else (args.trials, args.rounds, 3.0)
     with TemporaryDirectory(prefix="sweep_engine") as name, chdir(name):
         folder = Path(name)
-        # Workers run `Sleep` only if this file in their working directory lists its package as trusted.
+        # Workers run `Sleep` only if this file in their working directory lists the package as trusted.
         Path(FILE_NAME).write_text('[trust]\nmodules = ["benchmarks"]\n')
         trained = trial_seconds(folder, trials)
         spans = [[span(folder / f"{n}-{i}", n, trials, seconds) for n in (1, 2)] for i in range(rounds)]

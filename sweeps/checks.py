@@ -126,7 +126,7 @@ def _load_base(sweep: Sweep) -> Loaded[Experiment]:
         return load_experiment(sweep.base, settings)
     except ConfigError as error:
         combined = error
-    load(sweep.base, [], Experiment)  # report an error in the file itself as `lightning run` does
+    load(sweep.base, [], Experiment)  # reports an error in the file itself as `lightning run` does
     for key, value in settings:
         try:
             load_experiment(sweep.base, [(key, value)])
@@ -153,7 +153,9 @@ def _check_references(sweep: Sweep) -> None:
         for other in references(dimension):
             key = f"space.{name}"
             if other not in sweep.space:
-                raise InvalidValueError(key, f"${other} is not a dimension{did_you_mean_or_all(other, sweep.space)}")
+                raise InvalidValueError(
+                    key, f"${other} is not a dimension of the search space{did_you_mean_or_all(other, sweep.space)}"
+                )
             target = sweep.space[other]
             if isinstance(target, Options):
                 raise InvalidValueError(key, f"${other}: options cannot refer to other options")
@@ -183,7 +185,7 @@ def _check_dimension(sweep: Sweep, name: str) -> None:
 
 
 def _overrides_of_value(sweep: Sweep, name: str, value: Scalar) -> list[KeyValue]:
-    """Return the overrides for one value. If options refer to the dimension, use the first option that does."""
+    """Return the overrides for one value. If options refer to the dimension, use the first option that refers to it."""
     first = {other: values_to_check(dimension)[0] for other, dimension in sweep.space.items()}
     dimension = sweep.space[name]
     if isinstance(dimension, Options):
@@ -214,7 +216,7 @@ def _check_requirement(sweep: Sweep, text: str, key: str) -> None:
 
 
 def _check_baseline(sweep: Sweep, params: Params, key: str) -> None:
-    """Check that a baseline has exactly the parameters of a trial, lies in the space and meets the requirements."""
+    """Check that a baseline has exactly a trial's parameters, lies in the search space, and meets the requirements."""
     for name, value in params.items():
         if name not in sweep.space:
             raise InvalidValueError(
@@ -250,7 +252,7 @@ def _check_objectives(sweep: Sweep, base: Experiment) -> None:
 
 
 def _check_argument(component: Component, expected: type, key: str) -> None:
-    """Check that instances of a class accept an argument of the expected type, as far as it is annotated."""
+    """Check that instances of a class accept an argument of the expected type, if the argument is annotated."""
     hints = get_type_hints(import_class(component.class_path).__call__)
     argument = next((hint for name, hint in hints.items() if name != "return"), Any)
     if isinstance(argument, type) and not issubclass(expected, argument):

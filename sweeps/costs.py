@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Parameters:
-    """Number of parameters of a width's standalone network, in millions.
+    """Number of parameters of the standalone network at one width, in millions.
 
     Args:
-        width: Width of the supernet.
+        width: Width of the sub-network.
     """
 
     width: float = FULL_WIDTH
@@ -34,14 +34,14 @@ class Parameters:
 
 @dataclass(frozen=True)
 class ForwardFlops:
-    """GFLOP of one forward pass for one image.
+    """GFLOPs of one forward pass for one image.
 
     Counts the matrix products of the training form on the meta device; a multiply-add counts as two operations. Masked
     attention entries are included only where the implementation computes them. The result measures arithmetic, not
     latency.
 
     Args:
-        width: Width of the supernet.
+        width: Width of the sub-network.
         size: Height and width of the image in pixels; defaults to the experiment's.
     """
 
@@ -75,7 +75,7 @@ class PredictedLatency:
 
     Args:
         device: Name of the device in ``pocketdit.latency.devices``.
-        width: Width of the supernet.
+        width: Width of the sub-network.
         size: Height and width of the image in pixels; defaults to the experiment's.
     """
 

@@ -16,7 +16,7 @@ class IntRange:
         high: Largest value.
         step: Distance between values; must be 1 if ``log`` is true.
         log: Search on a logarithmic scale.
-        keys: Keys of the experiment that the value sets; by default the key that the dimension is named after.
+        keys: Keys of the experiment that are set to the value; by default, the key with the dimension's name.
     """
 
     kind: Literal["int"]
@@ -41,7 +41,7 @@ class FloatRange:
         high: Largest value.
         step: Distance between values; None for a continuous range.
         log: Search on a logarithmic scale; cannot be combined with ``step``.
-        keys: Keys of the experiment that the value sets; by default the key that the dimension is named after.
+        keys: Keys of the experiment that are set to the value; by default, the key with the dimension's name.
     """
 
     kind: Literal["float"]
@@ -63,7 +63,7 @@ class Values:
 
     Attributes:
         values: The alternatives.
-        keys: Keys of the experiment that the value sets; by default the key that the dimension is named after.
+        keys: Keys of the experiment that are set to the value; by default, the key with the dimension's name.
     """
 
     kind: Literal["values"]

@@ -1,7 +1,7 @@
 """Comparisons of parameters that a trial must satisfy to be trained, such as ``radius < blocks``.
 
-A sweep file may come from another person, so a comparison is not evaluated as Python code. It can use the numbers,
-strings and lists of its parameters, arithmetic with numbers, comparisons, and logic.
+A sweep file may come from another person, so a comparison is not evaluated as Python code. It can contain parameters,
+numbers, strings, lists, arithmetic with numbers, comparisons, and logical operators.
 """
 
 import ast
@@ -113,7 +113,7 @@ def _compare(node: ast.Compare, params: Mapping[str, Any]) -> bool:
 
 
 def _number(value: Any) -> float:
-    """Return a number unchanged. Strings and lists could be repeated until the memory is full."""
+    """Return a number unchanged, and refuse strings and lists, whose multiplication could fill the memory."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"arithmetic needs numbers, but {value!r} is not a number")
     return value

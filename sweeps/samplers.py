@@ -20,7 +20,7 @@ def build_sampler(sweep: Sweep, worker: int = 0, trials: int = 0) -> optuna.samp
     seed = (spec.seed * 1_000_003 + worker * 10_007 + trials) % 2**32
     match spec.kind:
         case "tpe":
-            # group=True jointly models parameters that occur together, even if other trials lack some of them.
+            # With group=True, parameters that occur together are modeled jointly, even if some trials lack them.
             return optuna.samplers.TPESampler(n_startup_trials=spec.startup, seed=seed, multivariate=True, group=True)
         case "nsga2":
             return optuna.samplers.NSGAIISampler(population_size=spec.startup, seed=seed)

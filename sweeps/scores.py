@@ -24,7 +24,7 @@ class Score:
         prompts: The prompt set, built when a run is scored.
         metric: The metric, built when a run is scored.
         name: Name of the metric's score to return.
-        width: Width of the supernet that generates the images.
+        width: Width of the sub-network that generates the images.
         steps: Number of sampling steps; defaults to the run's.
         guidance: Guidance scale; defaults to the run's.
     """

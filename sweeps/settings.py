@@ -78,11 +78,12 @@ class Budget:
         if not self.steps or list(self.steps) != sorted(set(self.steps)):
             raise ValueError("steps must be positive and strictly increasing")
         if len(self.promote) != len(self.steps) - 1:
-            raise ValueError(f"promote must have one count for each of steps[1:], so {len(self.steps) - 1} in total")
+            raise ValueError(f"promote must have one count for each of steps[1:], {len(self.steps) - 1} in total")
         counts = (self.trials, *self.promote, self.finalists)
         if list(counts) != sorted(counts, reverse=True) or min(self.promote, default=1) < 1 or self.finalists < 0:
             raise ValueError(
-                "trials, promote and finalists must not increase in this order, and each of promote must be at least 1"
+                "trials, promote and finalists must not increase in this order, and each count in promote must be "
+                "at least 1"
             )
         if bool(self.finalists) != bool(self.seeds) or len(set(self.seeds)) != len(self.seeds):
             raise ValueError("finalists and seeds must be set together, and seeds must be distinct")
@@ -216,7 +217,7 @@ class Sweep:
     def url(self) -> str:
         """SQLAlchemy URL of the storage."""
         url = self.storage or f"sqlite:///{self.out / 'sweeps.db'}"
-        # For a URL without a driver, SQLAlchemy would choose one that is not part of the extra.
+        # If the URL names no driver, SQLAlchemy may choose a driver that the extra `many` does not install.
         rest = url.removeprefix("postgresql://")
         return url if rest == url else f"postgresql+psycopg2://{rest}"
 

@@ -77,7 +77,7 @@ def used_references(space: Space, params: Params) -> list[str]:
 
 
 def values_to_check(dimension: Dimension) -> tuple[Scalar, ...]:
-    """Return both ends of a range, or all alternatives."""
+    """Return the values that represent a dimension in checks: both ends of a range, or all alternatives."""
     match dimension:
         case IntRange(low=low, high=high) | FloatRange(low=low, high=high):
             return (low, high)

@@ -43,7 +43,7 @@ def build_launcher(sweep: Sweep, settings: Path) -> Launcher:
 
 
 def require_launcher(sweep: Sweep) -> None:
-    """Check the settings of the launcher. This needs no cluster.
+    """Check the settings of the launcher without connecting to a cluster.
 
     Raises:
         ConfigError: The workers cannot share the storage, a required package is not installed, or submitit does not
@@ -169,7 +169,8 @@ class RayLauncher(Launcher):
 class SlurmLauncher(Launcher):
     """Submits workers as SLURM jobs with submitit, which can also run them on this machine for testing.
 
-    submitit stores the arguments of a job in a file. They do not contain the settings, which may include a password.
+    submitit stores a job's arguments in a file, so they contain the path of the settings instead of the settings
+    themselves, which may include a password.
     """
 
     def __init__(self, sweep: Sweep, spec: Slurm, settings: Path) -> None:

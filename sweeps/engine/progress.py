@@ -13,7 +13,7 @@ from sweeps.storage.results import Candidate, best_candidates, comparable
 
 
 class StudyProgress:
-    """Shows trials by state, the best values so far, and the remaining time on one line."""
+    """Shows the number of trials in each state, the best values so far, and the remaining time on one line."""
 
     def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep

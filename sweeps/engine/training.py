@@ -45,8 +45,8 @@ class Job:
         loaded: The trial's configuration.
         name: Name of the run in the experiment's folder. If the run exists, it is resumed.
         tags: Tags for MLflow.
-        objective_values: Values of the objectives that are known before training, by name.
-        logged_objectives: Metric of each logged objective, by the objective's name.
+        objective_values: Values of the objectives that are known before training, keyed by name.
+        logged_objectives: For the name of each logged objective, its metric.
         log_file: File to which the run's output is appended.
     """
 

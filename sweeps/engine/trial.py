@@ -49,7 +49,7 @@ class TrialRun(Observer):
         components: The study's components.
         trial: The claimed trial.
         promoted: Whether the trial continues or repeats a trial of the search.
-        lost: Set once the trial no longer belongs to the worker.
+        lost: Event that is set once the trial no longer belongs to the worker.
         attrs: User attributes that identify the trial in the study: candidate, rung, seed, steps, and run.
     """
 

@@ -1,4 +1,4 @@
-"""Importances of parameters: the share of each objective's variance that each parameter explains."""
+"""Computes the importance of each parameter: the share of an objective's variance that the parameter explains."""
 
 from dataclasses import replace
 from functools import partial
@@ -23,8 +23,8 @@ def importances(view: StudyView) -> dict[str, dict[str, float]]:
     """Compute the importance of each parameter for each objective with fANOVA (Hutter et al. 2014).
 
     Returns:
-        For the short label of each objective that varies, the importance of each parameter, from 0 to 1. Empty if there
-        are too few results (see ``importance_study``).
+        For the short label of each varying objective, a mapping from each parameter to its importance, from 0 to 1.
+        Empty if there are too few results (see ``importance_study``).
     """
     from optuna.importance import get_param_importances
 
@@ -40,7 +40,7 @@ def importances(view: StudyView) -> dict[str, dict[str, float]]:
 
 
 def without_constant_objectives(view: StudyView) -> StudyView:
-    """Remove objectives that are the same in all results up to rounding, because nothing explains their variance."""
+    """Remove objectives that are the same in all results up to rounding, because they have no variance to explain."""
     varying = [i for i in range(len(view.axes)) if _varies([point.value(i) for point in view.results])]
     points = tuple(replace(p, values=tuple(p.values[i] for i in varying), spread=()) for p in view.results)
     return StudyView(view.title, tuple(view.axes[i] for i in varying), points)

@@ -42,7 +42,7 @@ def front_figures(view: StudyView) -> "list[Figure]":
             target_names=[escaped.axes[x].label, escaped.axes[y].label],
         )
         dominated, front = figure.data
-        # Optuna colors trials by number and draws the earliest ones nearly white.
+        # By default, Optuna colors trials by number, and the earliest trials are nearly white.
         dominated.update(name="dominated", marker={"color": DOMINATED, "size": 7}, showlegend=True, overwrite=True)
         front.update(name="front", marker={"color": FRONT, "size": 10}, showlegend=True, overwrite=True)
         _add_baselines(figure, escaped, x, y)

@@ -1,4 +1,4 @@
-"""Scales, which place a parameter's values on an axis: evenly spaced categories, or numbers by value."""
+"""Scales, which place a parameter's values on an axis, either as evenly spaced categories or as numbers."""
 
 import math
 from collections.abc import Iterable
@@ -10,18 +10,18 @@ from sweeps.plots.view import StudyView, format_value
 
 MAX_CATEGORIES = 8  # up to this many distinct integers are treated as categories
 LOG_RATIO = 30  # positive numbers that span at least this ratio have a logarithmic scale
-MISSING = -0.12  # position on the axis of trials that lack the parameter
+MISSING = -0.12  # axis position for trials that lack the parameter
 
 
 @dataclass(frozen=True)
 class Scale:
-    """A scale for categories or for numbers.
+    """A categorical or numeric scale.
 
     Attributes:
-        categories: Distinct values in order; empty for a scale for numbers.
+        categories: Distinct values in order; empty for a numeric scale.
         low: Smallest number.
         high: Largest number.
-        logarithmic: Whether the scale for numbers is logarithmic.
+        logarithmic: Whether a numeric scale is logarithmic.
     """
 
     categories: tuple[Scalar, ...] = ()

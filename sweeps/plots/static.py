@@ -34,14 +34,14 @@ def save(figure: "Figure", path: Path) -> Path:
 
 
 def escape(text: str) -> str:
-    """Escape text for matplotlib, which reads what is between two dollar signs as a formula."""
+    """Escape text for matplotlib, which interprets text between two dollar signs as a formula."""
     return text.replace("$", r"\$")
 
 
 def front_figure(view: StudyView) -> "Figure":
     """Plot each pair of objectives, or a single objective by trial number, and list the front next to the plot."""
     view = view.with_text(escape)
-    pairs = [(x, y) for y, x in itertools.combinations(range(len(view.axes)), 2)]  # the first objective is vertical
+    pairs = [(x, y) for y, x in itertools.combinations(range(len(view.axes)), 2)]  # y is the earlier objective
     figure, axes = plt.subplots(1, max(1, len(pairs)), figsize=(8.2 * max(1, len(pairs)), 6), squeeze=False)
     if pairs:
         for axis, (x, y) in zip(axes[0], pairs, strict=True):
@@ -68,7 +68,7 @@ def _plot_pair(axis: "Axes", view: StudyView, x: int, y: int) -> None:
                           color=FRONT, capsize=3, linewidth=1, zorder=3)  # fmt: skip
     line = sorted((p.value(x), p.value(y)) for p in view.front)
     if len(view.axes) == 2 and line:
-        # A step line, because nothing between two points on the front is known to be attainable.
+        # Steps instead of straight lines, because points between two trials on the front may not be attainable.
         where: Literal["post", "pre"] = "post" if view.axes[x].minimize else "pre"
         axis.step(*zip(*line, strict=True), where=where, color=FRONT, linewidth=1, alpha=0.6)
     _scatter(axis, view.front, x, y, "front", color=FRONT, s=48, zorder=4)

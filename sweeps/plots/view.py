@@ -27,7 +27,7 @@ class ObjectiveAxis:
 
 @dataclass(frozen=True)
 class TrialPoint:
-    """A trial as a point of a plot.
+    """A trial as a point in a plot.
 
     Attributes:
         number: Number of the trial.

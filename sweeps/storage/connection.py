@@ -35,7 +35,7 @@ def open_storage(sweep: Sweep) -> optuna.storages.RDBStorage:
             heartbeat_interval=sweep.heartbeat.every,
             grace_period=sweep.heartbeat.grace,
         )
-    except RuntimeError as error:  # how Optuna reports tables of another version
+    except RuntimeError as error:  # raised for tables of another version
         raise RunError(_schema_problem(sweep, error)) from error
     except Exception as error:  # every driver has its own exceptions
         if not _is_database_error(error):
@@ -65,9 +65,11 @@ def require_driver(sweep: Sweep) -> None:
 def _schema_problem(sweep: Sweep, error: RuntimeError) -> str:
     url = masked_url(sweep)
     if "storage upgrade" not in str(error):
-        return f"storage: the tables in {url} belong to a newer Optuna or to another program; choose another database"
+        origin = "a newer version of Optuna or by another program"
+        return f"storage: the tables in {url} were created by {origin}; choose another database"
     command = shlex.join(["optuna", "storage", "upgrade", "--storage", url])
-    return f"storage: the tables in {url} belong to an older Optuna; back them up and upgrade them with: {command}"
+    origin = "an older version of Optuna"
+    return f"storage: the tables in {url} were created by {origin}; back them up, and upgrade them with: {command}"
 
 
 def masked_url(sweep: Sweep) -> str:

@@ -29,7 +29,7 @@ def waiting_trials(storage: optuna.storages.RDBStorage, study: optuna.Study) -> 
 def try_start(storage: optuna.storages.RDBStorage, study: optuna.Study, number: int) -> bool:
     """Set a waiting trial to running, and return whether this caller did so. Only one caller can succeed."""
     identifier = trial_id(storage, study, number)
-    # Optuna never considers a running trial stale if it has not received any heartbeat.
+    # Optuna never considers a running trial stale before its first heartbeat has been recorded.
     storage.record_heartbeat(identifier)
     with suppress(optuna.exceptions.UpdateFinishedTrialError):
         return bool(storage.set_trial_state_values(identifier, TrialState.RUNNING))

@@ -30,7 +30,7 @@ class Candidate:
         seeds: Training seeds that have completed this budget.
         run: The run folder as EXPERIMENT/RUN; empty if the candidate has not been trained.
         reason: Why the candidate is not complete.
-        constraint_values: Values of the constrained quantities, by name of the constraint.
+        constraint_values: Value of each constrained quantity, keyed by the name of the constraint.
         overrides: All changes to the base experiment.
         baseline: Whether the candidate is one of the study's baselines.
     """

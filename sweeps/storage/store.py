@@ -15,8 +15,8 @@ In addition to Optuna's parameters and values, a trial has these user attributes
     seed               training seed
     run                run folder as EXPERIMENT/RUN
     overrides          all changes to the base experiment, as [key, value] pairs
-    constraint_values  values of the constrained quantities, by name of the constraint
-    objective_values   values of the objectives known so far, by name
+    constraint_values  value of each constrained quantity, keyed by the name of the constraint
+    objective_values   values of the objectives that are known so far, keyed by name
     baseline           the trial's parameters, if the trial is a baseline
     retry_of           number of the trial in the same study that it replaces because its worker died or was stopped
     outcome            complete, pruned, infeasible, failed or interrupted; missing if the worker died

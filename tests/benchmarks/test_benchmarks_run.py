@@ -1,4 +1,4 @@
-"""Every benchmark runs at tiny sizes, prints its verdict and writes its result."""
+"""Tests that the benchmarks run at tiny sizes, print their verdicts and write their results."""
 
 import importlib
 import json

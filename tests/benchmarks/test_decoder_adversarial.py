@@ -1,4 +1,4 @@
-"""Tests the comparison of tiny decoders with and without the adversarial term."""
+"""Tests for the comparison of tiny decoders with and without the adversarial term."""
 
 import json
 from pathlib import Path
@@ -39,7 +39,7 @@ def test_both_arms_are_trained_and_scored(
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert set(scores) == {"held-out scenes", "photographs"}
     for arms in scores.values():
-        # Four steps are not enough to reach the analytic decoder.
+        # After only four steps, the tiny decoder must be far worse than the analytic decoder.
         assert arms["autoencoder's own"][0]["psnr"] > 10 + arms["with"][0]["psnr"]
         assert arms["with"] != arms["without"]
     assert "fd: with - without = " in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The comparison of few-step models parses its entries, prints a table, saves a grid and reports errors."""
+"""Tests for the comparison of few-step models: its entries, table, grid and error messages."""
 
 from pathlib import Path
 

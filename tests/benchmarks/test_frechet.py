@@ -1,4 +1,4 @@
-"""The Fréchet benchmark runs at small sizes, checks that both values agree, and writes its result."""
+"""Tests that the Fréchet benchmark runs at small sizes, compares both values, and writes its result."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The GPU benchmarks run here on a CPU, and a part that fails or hangs does not stop the others."""
+"""Tests that the GPU benchmarks run on a CPU, and that a part that fails or hangs does not stop the others."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The calibration of the latency model reproduces the stored coefficients and writes its tables and plot."""
+"""Tests that the latency model's calibration reproduces the stored coefficients and writes its tables and plot."""
 
 import math
 from pathlib import Path
@@ -30,7 +30,7 @@ def test_stored_coefficients_are_fitted_to_the_ladder() -> None:
 
 
 def test_no_variant_with_more_coefficients_predicts_left_out_graphs_and_others_better() -> None:
-    """This is the rule by which coefficients are added to the model. See ``benchmarks.latency_variants``."""
+    """A coefficient is added to the model only if both errors fall. See ``benchmarks.latency_variants``."""
     device = find_device(DEVICE)
     ladder = {name: load_census(name) for name in MEASURED}
 
@@ -41,11 +41,11 @@ def test_no_variant_with_more_coefficients_predicts_left_out_graphs_and_others_b
     chosen = left_out_error(CHOSEN)
     assert chosen == pytest.approx(0.33, abs=0.01)
     better = [variant.title for variant in OTHERS if len(variant.free) > 1 and left_out_error(variant) < chosen - 0.01]
-    assert better == ["bandwidth and heat", "bandwidth and memory pressure"]  # both are worse for held-out graphs
+    assert better == ["bandwidth and heat", "bandwidth and memory pressure"]  # but worse for other graphs
 
 
 def test_intervals_from_left_out_errors_cover_a_fifth_graph() -> None:
-    """In a linear model, 4 of 5 exchangeable errors are at most as large as the largest of four."""
+    """In a linear model, the five errors are exchangeable, so the fifth is the largest with probability 1/5."""
     logs = np.linspace(-1, 1, 81)
     curves = Curves(logs, -logs[:, None] * np.array([0.9, 0.7, 0.5, 0.3, 0.6]))
     draws = 3000
@@ -62,7 +62,7 @@ def test_traced_graphs_of_other_papers_have_their_sizes() -> None:
     parameters = {name: census.stored_bytes / 2e6 for name, census in graphs.items()}
     assert parameters["stable_diffusion"] == pytest.approx(866, abs=1)
     assert parameters["decoder"] == pytest.approx(1.37, abs=0.01)
-    assert parameters["snapgen"] == pytest.approx(372, rel=0.02)  # SnapGen's own number
+    assert parameters["snapgen"] == pytest.approx(372, rel=0.02)  # published by SnapGen
     assert graphs["stable_diffusion"].flops == pytest.approx(2 * 0.8e12, rel=0.05)
 
 

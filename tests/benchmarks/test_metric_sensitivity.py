@@ -1,4 +1,4 @@
-"""The embedded metrics get worse as images are corrupted more strongly."""
+"""Tests that the embedded metrics get worse as images are corrupted more strongly."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -9,10 +9,10 @@ from PIL import Image
 from benchmarks import metric_sensitivity
 from benchmarks.metric_sensitivity import CORRUPTIONS, METRICS, Curves
 
-pytestmark = pytest.mark.slow  # images of 60 scenes at every strength take half a minute
+pytestmark = pytest.mark.slow  # scoring 60 scenes at all strengths takes half a minute
 GENEVAL, DPG, CLIP, FD = METRICS
-# The metrics that must respond to every increase in strength. The rules recognize colors and shapes despite mild noise
-# and blur.
+# Metrics that must get worse with every increase in strength. GenEval and DPG-Bench are not among them for noise and
+# blur, because their rules recognize colors and shapes despite mild noise and blur.
 RESPONDING = {
     "noise": (FD,),
     "blur": (FD,),

@@ -1,4 +1,4 @@
-"""Tests the on-device benchmark with small embedded networks instead of the paper's."""
+"""Tests for the on-device benchmark, with small embedded networks instead of the paper's."""
 
 import json
 from pathlib import Path

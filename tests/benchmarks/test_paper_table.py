@@ -1,4 +1,4 @@
-"""The table's figures match the formulas of the paper's Eq. 1 to 3 on a network small enough to compute by hand."""
+"""Tests that the table agrees with the paper's Eq. 1 to 3 on a network that is small enough to compute by hand."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Tests the comparison of both rankings of layers, and the scores of quantized networks."""
+"""Tests for the comparison of both rankings of layers, and for the scores of quantized networks."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from pocketdit.quantization.palette import stored_bits
 from pocketdit.quantization.report import LayerReport, QuantizationReport
 from tests.conftest import PRETRAIN
 
-# By the relative error, b is the most sensitive layer; by the mean squared error, it is a.
+# The most sensitive layer is b by the relative error, but a by the mean squared error.
 LAYERS = (
     LayerReport("a", 1000, 4, 0.01, 5.0),
     LayerReport("b", 1000, 8, 0.03, 0.1),
@@ -35,7 +35,7 @@ def test_rankings_and_the_layers_in_which_they_differ(tmp_path: Path) -> None:
     assert [layer.name for layer in comparison.differing] == ["b", "a"]
     lines = rankings_table(comparison).splitlines()
     assert sum("differs" in line for line in lines) == 2
-    assert "rank correlation of all layers: -1.00" in summary(comparison)
+    assert "rank correlation over all layers: -1.00" in summary(comparison)
     assert "in both: 0" in summary(comparison)
 
 

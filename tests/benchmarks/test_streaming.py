@@ -1,4 +1,4 @@
-"""Tests the benchmark that reads data from an S3 server."""
+"""Tests for the benchmark that reads data from an S3 server."""
 
 import json
 import multiprocessing

@@ -1,4 +1,4 @@
-"""The benchmarks that train small networks run from their options to their tables."""
+"""Tests that the benchmarks that train small networks parse their options, train, and print their tables."""
 
 import re
 from pathlib import Path
@@ -26,7 +26,7 @@ def test_query_groups(
     first = capsys.readouterr().out
     assert re.search(r"^0 +adjacent( +0\.\d{4}){3}$", first, re.M)
     assert re.search(r"^mean +difference( +[+-]0\.\d{4}){3}$", first, re.M)
-    query_groups.main(options(scenes, tmp_path))  # continues with finished runs
+    query_groups.main(options(scenes, tmp_path))  # reuses the finished runs
     again = capsys.readouterr().out
     assert "has already finished" in again
     assert again.splitlines()[-6:] == first.splitlines()[-6:]
@@ -59,7 +59,7 @@ def test_twins_of_the_ladder_have_about_as_many_parameters() -> None:
 
 
 def test_search_prefers_the_shipped_ladder_among_those_that_follow_the_text() -> None:
-    """All statements of the text hold except that D is as wide as C, and all counts are within 5%."""
+    """All statements of the text hold, except that C and D differ in width, and all counts are within 5%."""
     from benchmarks import ladder_search
 
     chosen = ladder_search.chosen()

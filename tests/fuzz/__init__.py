@@ -1,1 +1,1 @@
-"""Fuzzers, run by ``make fuzz``. They damage inputs at random from a seed and check that each is handled properly."""
+"""Fuzzers, which damage inputs at random and check that each is handled properly. ``make fuzz`` runs them."""

@@ -24,7 +24,7 @@ from tests.fuzz.driver import run_case, run_cases
 from tests.fuzz.fuzzer import Fuzzer, preparation
 from tests.fuzz.fuzzers import FUZZERS
 
-# Commands import these modules when they need them. Cases start faster if the parent process has imported them already.
+# Commands import these modules on demand. Cases start faster if the parent process has already imported the modules.
 PRELOADED = (
     "evaluation.evaluate",
     "evaluation.subjects.run",
@@ -41,9 +41,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="seed of the cases (default: %(default)s)")
     parser.add_argument("--only", choices=FUZZERS, nargs="+", help="run only these fuzzers")
     parser.add_argument("--full", action="store_true", help="run the full number of slow cases")
-    parser.add_argument("--count", type=int, help="cases per fuzzer (default: its own number)")
+    parser.add_argument("--count", type=int, help="cases per fuzzer (default: set by each fuzzer)")
     parser.add_argument("--case", type=int, help="run only the case with this number")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="cases at a time (default: the CPU cores)")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count(), help="parallel cases (default: number of CPU cores)"
+    )
     parser.add_argument("--verbose", action="store_true", help="also print the cases that pass")
     return parser.parse_args()
 

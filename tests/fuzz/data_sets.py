@@ -1,4 +1,4 @@
-"""Damages sharded data sets. Every sample must be loaded, or skipped and counted, or the data set must be refused."""
+"""Damages sharded data sets. A data set must be refused, or each sample must be loaded or counted as skipped."""
 
 import logging
 from functools import cache
@@ -18,7 +18,7 @@ from tests.fuzz.shard_damage import DAMAGES, SAMPLES, SHARD_SIZE
 
 
 def write_dataset(folder: Path) -> Path:
-    """Write a data set of small images of two sizes."""
+    """Write a data set of small images in two sizes."""
     out = folder / "data"
     with DatasetWriter(out, kind="image", name="fuzz", source="tests", samples_per_shard=SHARD_SIZE) as writer:
         for number in range(SAMPLES):
@@ -70,7 +70,7 @@ def _load(path: Path) -> str:
         warnings.append(str(error))
         loaded = 0
     assert all("\n" not in line for line in warnings), warnings
-    assert loaded >= SAMPLES or warnings, f"{loaded} of {SAMPLES} samples are loaded without a warning"
+    assert loaded >= SAMPLES or warnings, f"only {loaded} of {SAMPLES} samples were loaded, without a warning"
     return f"{'loaded' if loaded else 'refused'}: {loaded} of {SAMPLES} samples, {module.skipped} skipped"
 
 

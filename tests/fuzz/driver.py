@@ -19,7 +19,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 SECONDS = 60.0
-MEMORY = 8 << 30  # bytes of address space that a case may use in addition to what its process uses at the start
+MEMORY = 8 << 30  # bytes of address space that a case may use in addition to what its process has used when it starts
 
 
 class Case(NamedTuple):
@@ -27,8 +27,9 @@ class Case(NamedTuple):
 
     Attributes:
         name: What is damaged, and how.
-        run: Damages an input inside an empty folder and uses it. Returns what became of it, with the most important
-            word first, as in "refused: the file is empty". Raises an ``AssertionError`` if the case fails.
+        run: Function that damages an input in an empty folder and uses it. It returns a description of the outcome
+            that starts with a verdict, as in "refused: the file is empty", or raises ``AssertionError`` if the case
+            fails.
         seconds: Time after which the case counts as a hang.
     """
 
@@ -38,7 +39,7 @@ class Case(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a case, with the output if it failed."""
+    """The outcome of a case, with its output if it failed."""
 
     case: str
     passed: bool
@@ -54,7 +55,7 @@ class Outcome(NamedTuple):
 
 
 class _Process:
-    """A case that runs in a forked process, which leads its own process group."""
+    """A case that runs in a forked process, which is the leader of a separate process group."""
 
     def __init__(self, case: Case) -> None:
         self.case = case
@@ -83,7 +84,7 @@ class _Process:
 
 
 def run_case(case: Case) -> Outcome:
-    """Run a case in a forked process, which is killed when its time is up."""
+    """Run a case in a forked process, which is killed at the case's time limit."""
     process = _Process(case)
     return process.end(hangs=not wait([process.sentinel], case.seconds))
 

@@ -1,4 +1,4 @@
-"""Kinds of damage to any file in a run folder."""
+"""Functions that damage a file in a run folder, each in a different way."""
 
 import ctypes
 import json
@@ -71,7 +71,7 @@ def _forbid_writing(_: random.Random, path: Path) -> None:
 
 
 def _make_newer(_: random.Random, path: Path) -> None:
-    """Add entries to a file that a later version might add."""
+    """Add entries to a file that a later version of PocketDiT might write."""
     match path.suffix:
         case ".json":
             path.write_text(json.dumps({"schema": 99, **json.loads(path.read_bytes())}))
@@ -106,7 +106,7 @@ DAMAGES: dict[str, Damage] = {
 def obey_permissions() -> None:
     """Make file permissions apply to this process even if it runs as root.
 
-    Root may read and write everything because of two capabilities, CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH.
+    Two capabilities let root read and write all files: CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH. Both are dropped.
     """
     if os.geteuid():
         return

@@ -1,4 +1,4 @@
-"""Calls a function before file operations, which Python announces to audit hooks."""
+"""Calls a function before file operations, using Python's audit hooks."""
 
 import os
 import re
@@ -14,8 +14,8 @@ OPERATIONS = {"open", "os.rename", "os.remove", "os.mkdir", "os.symlink", "os.tr
 def on_file_events(folder: Path, act: Callable[[str], None]) -> None:
     """Call a function before every operation of the main thread on a file in a folder, until the process ends.
 
-    Libraries that open files themselves, such as torch, are not observed, but the creation of folders before and the
-    renaming after their operations are. Other threads are left out because their order is not reproducible.
+    Files that libraries such as torch open in native code are not observed, but the creation of their folders and the
+    renaming of these files are. Other threads are ignored because the order of their operations is not reproducible.
 
     Args:
         folder: The folder.

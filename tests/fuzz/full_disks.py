@@ -1,4 +1,4 @@
-"""Fills the disk just before a run writes a file. The run must say so, and later resume with the same results."""
+"""Fills the disk just before a run writes a file. The run must report this, and must later resume correctly."""
 
 import contextlib
 import io
@@ -21,7 +21,7 @@ from tests.fuzz.tiny_runs import REFERENCE, STEPS, arguments, differences, link_
 
 NAME = "full"
 JOURNAL, DATABASE = "metrics.jsonl", "mlflow.db"
-# For each file that the run is about to write: the beginning of the file operation before which the disk is filled.
+# For each file that a run writes, the start of the file operation before which the disk is filled.
 OPERATIONS = {
     "config.yaml": "open {name}/.config.yaml.tmp",
     "latest": "os.rename .latest",
@@ -36,7 +36,7 @@ OPERATIONS = {
     "quantization.png": "open {name}/.quantization.png.tmp",
     "finished": "open {name}/.finished.tmp",
 }
-LEFT = (0, 0, 4096, 200_000, 1_000_000)  # free space in bytes, of which each case chooses one value
+LEFT = (0, 0, 4096, 200_000, 1_000_000)  # bytes to leave free; each case chooses one value
 
 Disk = SmallDisk | LimitedFiles
 
@@ -74,7 +74,7 @@ def _run(given: Input) -> str:
 
 
 def _start(command: list[str], log: Path, before: Callable[[], None]) -> Output:
-    """Run a command in a forked process, after calling a function there, and return its output."""
+    """Run a command in a forked process that first calls ``before``, and return the command's output."""
 
     def call() -> None:
         printed = io.StringIO()
@@ -89,12 +89,12 @@ def _start(command: list[str], log: Path, before: Callable[[], None]) -> Output:
     process.start()
     process.join()
     assert process.exitcode is not None
-    assert log.exists(), f"exit status {process.exitcode} without an output"
+    assert log.exists(), f"exit status {process.exitcode} without any output"
     return checked(process.exitcode, log.read_text())
 
 
 def _fill_at(disk: Disk, left: int, run: RunFolder, number: int) -> None:
-    """Fill the disk before the file operation with this number in the folder of the experiment."""
+    """Fill the disk just before file operation ``number`` in the experiment's folder, counted from 0."""
     numbers = count()
 
     def act(_: str) -> None:
@@ -117,9 +117,9 @@ def _fill_after_step(disk: Disk, left: int, run: RunFolder, step: int) -> None:
 
 
 def _fill_database(given: Input, disk: Disk, run: RunFolder) -> str:
-    """Fill only the disk of the tracking database, which does not stop the run."""
+    """Fill only the disk that contains the tracking database, which must not stop the run."""
     if isinstance(disk, LimitedFiles):
-        return "skipped: this system allows no disk of its own"
+        return "skipped: this system does not allow a separate disk"
     link_references(given.shared, given.folder)
     apart = RunFolder(given.folder / "runs" / run.path.parent.name / NAME)
     database = run.path.parents[2] / DATABASE
@@ -137,7 +137,7 @@ def _fill_database(given: Input, disk: Disk, run: RunFolder) -> str:
 
 
 def require_same(given: Input, stage: str, run: RunFolder, database: Path) -> None:
-    """Check that a run has the results of an undisturbed run, in its folder and in the tracking database."""
+    """Check that a run has the same results as an undisturbed run, in its folder and in the tracking database."""
     different = differences(RunFolder(given.shared / "runs" / stage / REFERENCE), run)
     missing = untracked(run, database)
     assert (different, missing) == ([], []), (different, missing)

@@ -1,4 +1,4 @@
-"""Fuzzers, which turn a seed into cases."""
+"""Fuzzers, which generate test cases from a seed."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -10,13 +10,13 @@ from tests.fuzz.driver import SECONDS, Case
 
 
 class Input(NamedTuple):
-    """What a case is made from.
+    """The arguments of a case.
 
     Attributes:
         kind: One of the fuzzer's kinds.
-        numbers: The only source of randomness.
-        folder: An empty folder for the files of the case.
-        shared: The folder that the fuzzer prepared for all of its cases, which do not change it.
+        numbers: Random number generator, the case's only source of randomness.
+        folder: An empty folder for the case's files.
+        shared: Folder that the fuzzer prepared for all of its cases. The cases must not change it.
     """
 
     kind: str
@@ -32,11 +32,11 @@ class Fuzzer:
     Attributes:
         name: Name on the command line.
         kinds: Kinds of cases, which are used in turn.
-        run: Runs a case, like ``Case.run``.
+        run: Function that runs a case and describes the outcome, like ``Case.run``.
         count: Number of cases that ``make fuzz`` runs.
-        full_count: Number of cases that ``make fuzz-slow`` runs, if it runs more.
+        full_count: Number of cases that ``make fuzz-slow`` runs, if it runs more than ``make fuzz``.
         seconds: Time after which a case counts as a hang.
-        prepare: Writes files that all cases share to an empty folder.
+        prepare: Function that writes files to an empty folder, which all cases share.
     """
 
     name: str

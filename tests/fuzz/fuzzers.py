@@ -1,4 +1,4 @@
-"""All fuzzers by name."""
+"""A mapping from name to fuzzer."""
 
 from tests.fuzz.data_sets import DATA_SETS
 from tests.fuzz.full_disks import FULL_DISKS

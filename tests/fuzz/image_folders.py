@@ -33,7 +33,7 @@ def _run(given: Input) -> str:
     assert not started.exists(), "Ghostscript was started"
     assert (out / "dataset.json").exists() == (built.status == 0), built.lines
     if built.status:
-        assert not list(out.rglob("*.tar")), "a failed build leaves shards behind"
+        assert not list(out.rglob("*.tar")), "a failed build left shards behind"
         return f"refused: {built.lines[-1]}"
     samples = sum(json.loads((out / "dataset.json").read_text())["samples"].values())
     assert samples >= images or "skipped" in "\n".join(built.lines), built.lines

@@ -26,7 +26,7 @@ def huge_png() -> bytes:
 
 
 def fake_ghostscript(folder: Path) -> Path:
-    """Put a program ``gs`` first on the path, and return the file that it would create."""
+    """Put a fake ``gs`` program first on ``PATH``, and return the path of the file that the program creates."""
     programs, started = folder / "programs", folder / "started"
     programs.mkdir()
     (programs / "gs").write_text(f"#!/bin/sh\ntouch {started}\n")

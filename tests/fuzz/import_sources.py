@@ -1,4 +1,4 @@
-"""Damages sources of all layouts. ``data build`` must use, or skip and count, each sample, or refuse the source."""
+"""Damages sources of all layouts. ``data build`` must refuse a source, or use each sample or count it as skipped."""
 
 import json
 import random
@@ -41,7 +41,7 @@ def _run(given: Input) -> str:
     assert not started.exists(), "Ghostscript was started"
     assert (out / "dataset.json").exists() == (built.status == 0), built.lines
     if built.status:
-        assert not list(out.rglob("*.tar")), "a refused build leaves shards behind"
+        assert not list(out.rglob("*.tar")), "a refused build left shards behind"
         return f"refused: {built.lines[-1]}"
     samples = sum(json.loads((out / "dataset.json").read_text())["samples"].values())
     text = "\n".join(built.lines)

@@ -1,4 +1,4 @@
-"""Kills runs with SIGKILL. The same command must resume each, and its results must be those of an undisturbed run."""
+"""Kills runs with SIGKILL. The same command must resume each run, with the same results as an undisturbed run."""
 
 import contextlib
 import json
@@ -22,7 +22,7 @@ NAME = "killed"
 
 
 def start(command: list[str], log: Path, before: Callable[[], None] = lambda: None) -> BaseProcess:
-    """Start a command in a forked process, after calling a function there."""
+    """Start a command in a forked process that first calls ``before``."""
 
     def call() -> None:
         before()
@@ -36,7 +36,7 @@ def start(command: list[str], log: Path, before: Callable[[], None] = lambda: No
 
 
 def kill_before_operation(command: list[str], log: Path, folder: Path, number: int) -> BaseProcess:
-    """Start a command, and kill it before its file operation with this number in a folder."""
+    """Start a command, and kill it just before its file operation ``number`` in a folder, counted from 0."""
     left = iter(range(number))
 
     def act(_: str) -> None:
@@ -60,7 +60,7 @@ def kill_after_step(command: list[str], log: Path, run: RunFolder, step: int, de
 
 
 def _kill(given: Input, command: list[str], run: RunFolder, operations: list[str]) -> str:
-    """Start or resume a run, kill it at a random point, and return the point."""
+    """Start or resume a run, kill it at a random point, and return a description of this point."""
     number, step = given.numbers.randrange(len(operations)), given.numbers.randrange(STEPS - 1)
     delay, by_step = given.numbers.uniform(0, 0.2), given.numbers.random() < 0.5
     log = given.folder / "log"
@@ -72,7 +72,7 @@ def _kill(given: Input, command: list[str], run: RunFolder, operations: list[str
             process = kill_before_operation(command, log, run.path.parent, number)
         if process.exitcode == -signal.SIGKILL:
             return point
-        # The run ended before it was killed, or it has fewer operations because its folder exists or it was resumed.
+        # The run was not killed: it ended too early, or a resumed run performed fewer file operations.
         assert process.exitcode == 0, log.read_text()
         shutil.rmtree(run.path)
         delay, number = delay / 2, number - 1

@@ -1,4 +1,4 @@
-"""Passes secrets to commands. No file, database, output or process list may contain them afterward."""
+"""Passes secrets to commands, and checks that no file, database, output or process list contains them."""
 
 import os
 import shlex
@@ -18,7 +18,7 @@ from tests.fuzz.tiny_runs import arguments, prepare
 from tests.sweeps.study import settings
 
 STAGE, NAME = "elastic_pretrain", "secret"
-# Part of the names of cases that must be refused because the secret is not in an environment variable.
+# The names of cases that must be refused, because the secret is not in an environment variable, end with this.
 PLAIN = "in plain text"
 # Names of environment variables. Only some of them suggest a secret.
 VARIABLES = ("FUZZ_TOKEN", "FUZZ_PASSWORD", "FUZZ_TRACKER")

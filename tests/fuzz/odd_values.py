@@ -1,4 +1,4 @@
-"""Values, strings, and keys that are easily handled incorrectly in configurations."""
+"""Values, strings, and keys that are easily mishandled in configurations."""
 
 import math
 from typing import Any
@@ -12,7 +12,7 @@ TEXTS = (
     "- a", "[a", "{a", "&a", "*a", "!a", "%a", "@a", "`a`", "a\\b", "${", "x" * 300, "x" * 5000, "-1", "--plan",
     "a=b", "<<", "=",
 )  # fmt: skip
-# YAML that is easily misread, with the value that a configuration must give it.
+# YAML that is easily misread, with the value that it must have in a configuration.
 ODD_TEXTS: dict[str, Any] = {
     "0x1F": 31, "1_000": 1000, "1e3": 1000.0, "1E-3": 0.001, ".5": 0.5, "5.": 5.0, "+1": 1, "1.": 1.0, "-0.0": 0.0,
     ".inf": math.inf, "-.inf": -math.inf, "1e400": math.inf, "~": None, "null": None, "Null": None, "true": True,

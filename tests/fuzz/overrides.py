@@ -17,11 +17,11 @@ from tests.fuzz.fuzzer import Fuzzer, Input
 from tests.fuzz.odd_values import BROKEN_TEXTS, CLASS_PATHS, INTERPOLATIONS, NUMBERS, ODD_KEYS, ODD_TEXTS, TEXTS
 from tests.fuzz.shipped import ROOT, Shipped, choose, entries, entries_of, same
 
-UNKNOWN = object()  # the expected value of an override that may have any value if it is accepted
+UNKNOWN = object()  # the expected value of an override that may take any value if it is accepted
 
 
 class Change(NamedTuple):
-    """An override, and the value that it must have if it is accepted."""
+    """An override, and the value that the key must have if the override is accepted."""
 
     key: str
     text: str
@@ -32,7 +32,7 @@ class Change(NamedTuple):
 
 
 def _json(numbers: random.Random, value: Any) -> str:
-    """Return a value as text that is both JSON and YAML, or as YAML."""
+    """Format a value as JSON, which is valid YAML too, or as other YAML."""
     if numbers.random() < 0.5 or (isinstance(value, str) and not value.isprintable()):
         return json.dumps(value, ensure_ascii=numbers.random() < 0.3)
     return (
@@ -57,7 +57,7 @@ def _value(numbers: random.Random, depth: int = 2) -> Any:
 
 
 def _near(numbers: random.Random, value: Any) -> Any:
-    """Return a value of the same type."""
+    """Return a random value of the same type as ``value``."""
     if isinstance(value, bool):
         return not value
     if isinstance(value, int):
@@ -145,7 +145,7 @@ def _run(given: Input) -> str:
 
 
 def require_effect(file: Shipped, change: Change, folder: Path) -> None:
-    """Check that an override takes effect as given, and that the configuration that a run stores restores it.
+    """Check that an override takes effect as written, and that loading the stored configuration preserves its value.
 
     Raises:
         AssertionError: The value or the restored configuration differs.

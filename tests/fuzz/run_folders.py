@@ -1,4 +1,4 @@
-"""Damages a file in a run folder. A command must refuse it with a one-line error or have the same result."""
+"""Damages a file in a run folder. A command must refuse the run with a one-line error or produce the same result."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ from tests.fuzz.tiny_runs import REFERENCE, arguments, differences, link_referen
 
 STAGES = ("elastic_pretrain", "quantize_finetune")
 NAME, STEPS = "damaged", 8
-# For each command: the files to damage. The command does not need all of them.
+# For each command, the files to damage, some of which the command does not need.
 FILES = {
     "run": (
         "config.yaml", "checkpoints/last.ckpt", "weights.safetensors", "metrics.jsonl", "tracking.json", "parents.json",
@@ -27,7 +27,7 @@ FILES = {
     "export": ("config.yaml", "weights.safetensors", "palettes.safetensors", "quantization.json"),
     "sync": ("config.yaml", "metrics.jsonl", "tracking.json", "weights.safetensors", "samples/step-000005.png"),
 }  # fmt: skip
-# The results that commands write to the folder of the case.
+# For each command, a pattern for the files that it writes to the case's folder.
 RESULTS = {
     "sample": "sample.png",
     "evaluate": "evaluations/images/*/*/*.png",
@@ -36,7 +36,7 @@ RESULTS = {
 
 
 def prepare(shared: Path, stages: Iterable[str] = STAGES, commands: Iterable[str] = tuple(RESULTS)) -> None:
-    """Train runs of 8 and of 12 steps, and store the results of commands for the former."""
+    """Train runs of 8 and 12 steps, and store the results of the commands for the 8-step runs."""
     tiny_runs.prepare(shared, stages)
     for stage in set(stages) & set(STAGES):
         output = run_command(*arguments(stage, shared, shared, NAME, STEPS))
@@ -50,7 +50,7 @@ def prepare(shared: Path, stages: Iterable[str] = STAGES, commands: Iterable[str
 
 
 def use(command: str, stage: str, shared: Path, folder: Path, run: Path) -> Output:
-    """Use a run with a command that writes to ``folder``."""
+    """Run a command that uses a run and writes to ``folder``."""
     tracking = f"sqlite:///{folder / 'mlflow.db'}"
     settings = ROOT / "experiments"
     match command:
@@ -70,7 +70,7 @@ def use(command: str, stage: str, shared: Path, folder: Path, run: Path) -> Outp
 
 
 def results(command: str, folder: Path) -> list[bytes]:
-    """Return the results that a command wrote."""
+    """Return the contents of the files that a command wrote."""
     return [path.read_bytes() for path in sorted(folder.glob(RESULTS[command]))]
 
 
@@ -97,7 +97,7 @@ def _run(given: Input) -> str:
             missing = untracked(run, given.folder / "mlflow.db")
             assert not missing, missing
     else:
-        assert results(command, given.folder) == results(command, given.shared / stage / command), "another result"
+        assert results(command, given.folder) == results(command, given.shared / stage / command), "the result differs"
     return f"recovered: {damaged}: {output.lines[-1]}"
 
 
@@ -115,14 +115,14 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def require_kept(before: dict[str, bytes], after: dict[str, bytes], damaged: Path) -> None:
-    """Check that a command that refused a run folder kept every file in it, except for the damaged file and logs."""
+    """Check that a command that refused a run folder kept all files in it, except for the damaged file and logs."""
     logged = {"metrics.jsonl", "tracking.json", "lock", str(damaged)}
     lost = [name for name, content in before.items() if name not in logged and content not in after.values()]
     assert not lost, lost
 
 
 def require_resumed(expected: RunFolder, run: RunFolder, damaged: Path) -> None:
-    """Check that a resumed run has the results of an undisturbed run, except for those that were damaged."""
+    """Check that a resumed run has the same results as an undisturbed run, except for those that were damaged."""
     different = differences(expected, run)
     if damaged.name == "metrics.jsonl":
         curves, others = read_metrics(expected.metrics), read_metrics(run.metrics)

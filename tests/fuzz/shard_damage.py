@@ -1,4 +1,4 @@
-"""Kinds of damage to a sharded data set, whose details are random."""
+"""Functions that damage a sharded data set, each in a different way with random details."""
 
 import gzip
 import json
@@ -20,7 +20,7 @@ Damage = Callable[[random.Random, Path], None]
 
 
 def _shard(numbers: random.Random, path: Path) -> tuple[Path, int]:
-    """Return a shard, and the key of a sample in it."""
+    """Return the path of a random shard, and the key of a sample in it."""
     key = numbers.randrange(SAMPLES)
     return path / "train" / f"{key // SHARD_SIZE:05d}.tar", key
 

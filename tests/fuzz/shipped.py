@@ -53,14 +53,14 @@ def shipped() -> list[Shipped]:
 
 
 def choose(numbers: random.Random) -> Shipped:
-    """Draw a command, and one of its files."""
+    """Choose a random command, and one of the files that it loads."""
     command = numbers.choice(list(FOLDERS))
     return numbers.choice([file for file in shipped() if file.command == command])
 
 
 @functools.cache
 def entries_of(file: Shipped) -> dict[str, Any]:
-    """Return the value at every dotted key of a file."""
+    """Return a mapping from each dotted key in a file to its value."""
     return dict(entries(file.load(file.path).resolved))
 
 
@@ -74,7 +74,7 @@ def entries(values: Any, above: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def same(given: Any, taken: Any) -> bool:
-    """Return whether a configuration contains a value as it was given.
+    """Return whether the value ``taken`` from a configuration is the value that was given for it.
 
     A number may have another numeric type, a quoted number may have become a number, and a list may have become a
     tuple. A mapping may have been completed with defaults.

@@ -18,7 +18,7 @@ class SmallDisk:
         folder: An empty folder.
 
     Raises:
-        OSError: The system does not allow this.
+        OSError: The system does not allow mounting a disk.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -34,7 +34,7 @@ class SmallDisk:
         _call(system.mount, b"tmpfs", os.fsencode(folder), b"tmpfs", 0, f"size={SIZE}".encode())
 
     def fill(self, left: int) -> None:
-        """Fill the disk except for some bytes."""
+        """Fill the disk except for about ``left`` bytes."""
         state = os.statvfs(self._ballast.parent)
         pages = state.f_bavail - left // state.f_frsize
         with self._ballast.open("wb") as file:
@@ -49,7 +49,7 @@ class LimitedFiles:
     """A limit on the size of the files that this process writes, for systems that do not allow ``SmallDisk``."""
 
     def fill(self, left: int) -> None:
-        """Limit files to a size."""
+        """Limit the size of files to ``left`` bytes."""
         resource.setrlimit(resource.RLIMIT_FSIZE, (left, resource.RLIM_INFINITY))
 
     def make_room(self) -> None:

@@ -16,7 +16,7 @@ from tests.fuzz.fuzzers import FUZZERS
 from tests.fuzz.shipped import ROOT, Shipped, same
 
 prepare_few = functools.partial(run_folders.prepare, stages=("elastic_pretrain", "tiny_decoder"), commands=["sample"])
-# A few quick cases of the fuzzers whose cases take seconds.
+# For fuzzers whose cases take seconds, a few of the quickest cases.
 FEW = {
     "plans": replace(FUZZERS["plans"], count=1),
     "run_folders": replace(
@@ -30,7 +30,7 @@ FEW = {
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Callable[[Path], None] | None], Path]:
-    """Return a function that returns a folder with the files that fuzzers share."""
+    """Return a function that calls a fuzzer's ``prepare`` once, and returns the folder with the prepared files."""
 
     @functools.cache
     def shared(prepare: Callable[[Path], None] | None) -> Path:

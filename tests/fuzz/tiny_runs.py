@@ -1,4 +1,4 @@
-"""Trains tiny runs of all stages, which the fuzzers damage, kill and repeat, and compares runs with each other."""
+"""Trains tiny runs for the fuzzers to damage, kill and repeat, and compares runs with each other."""
 
 import json
 import os
@@ -37,7 +37,7 @@ _STUDENT = (
     "backbone.levels.1.long_skips=false",
 )  # fmt: skip
 _LORA = ("stage.init_args.rank=4", "stage.init_args.alpha=8", "training.validate_every=0")
-# The stages, each after its parents.
+# The stages and their overrides. Each stage follows the stages of its parents.
 STAGES: dict[str, tuple[str, ...]] = {
     "teacher": _TEACHER,
     "teacher_few_step": (
@@ -66,7 +66,7 @@ STAGES: dict[str, tuple[str, ...]] = {
 def prepare(shared: Path, stages: Iterable[str] = STAGES) -> None:
     """Build a data set, train stages once, and create the tables of a tracking database.
 
-    The file operations of every run are stored in a list, ``STAGE.json``.
+    Each run's file operations are stored as a list in ``STAGE.json``.
     """
     build_generated(SceneGenerator(), shared / "scenes", train=64, validation=16, seed=0, overwrite=False)
     for stage in stages:
@@ -87,7 +87,7 @@ def arguments(stage: str, shared: Path, folder: Path, name: str, steps: int = ST
 
 
 def link_references(shared: Path, folder: Path) -> None:
-    """Make the runs and the tables that ``prepare`` made available in the folder of a case."""
+    """Link the runs and copy the tracking database that ``prepare`` created to a case's folder."""
     for reference in shared.glob(f"runs/*/{REFERENCE}"):
         link = folder / reference.relative_to(shared)
         link.parent.mkdir(parents=True)
@@ -96,7 +96,7 @@ def link_references(shared: Path, folder: Path) -> None:
 
 
 def differences(expected: RunFolder, actual: RunFolder) -> list[str]:
-    """Return the names of the results that differ between two runs, which should be equal bit for bit."""
+    """Return the names of the results that are not bit-identical in both runs."""
     different = [
         path.name
         for path in (expected.weights, expected.palettes, expected.finished, *sorted(expected.samples.iterdir()))

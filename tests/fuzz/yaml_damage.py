@@ -1,4 +1,4 @@
-"""Kinds of damage to the lines of a YAML file."""
+"""Functions that damage the lines of a YAML file, each in a different way."""
 
 import random
 import re
@@ -26,7 +26,7 @@ def _at(numbers: random.Random, lines: list[str]) -> int:
 
 
 def _parts(line: str) -> tuple[str, str]:
-    """Return the key of a line with its indentation and colon, and the rest of the line."""
+    """Split a line into its key, including the indentation and the colon, and the rest of the line."""
     match = re.match(r"(\s*(?:- )?[^:#{\[]+:)(.*)", line)
     return (match[1], match[2]) if match else (line, "")
 
@@ -100,7 +100,7 @@ def _bytes(numbers: random.Random, lines: list[str]) -> bytes:
 
 
 def _alias(numbers: random.Random, lines: list[str]) -> list[str]:
-    """Add an anchor to a line, and an alias or a merge key somewhere else."""
+    """Add an anchor to a line, and an alias or a merge key in another place."""
     at = _at(numbers, lines)
     key, rest = _parts(lines[at])
     indentation = key[: len(key) - len(key.lstrip())]
@@ -140,7 +140,7 @@ def _several(numbers: random.Random, lines: list[str]) -> list[str]:
 
 
 def _reformat(numbers: random.Random, lines: list[str]) -> list[str]:
-    """Write the same configuration in another way."""
+    """Format the same configuration differently."""
     text: str = yaml.safe_dump(
         yaml.safe_load("\n".join(lines)),
         default_flow_style=numbers.choice((True, False, None)),

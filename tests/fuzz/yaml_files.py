@@ -1,4 +1,4 @@
-"""Damages shipped YAML files. Each must be refused with a one-line error or load as an independent parser reads it."""
+"""Damages shipped YAML files. Each must be refused with a one-line error, or load as an independent parser reads it."""
 
 import os
 from pathlib import Path
@@ -33,7 +33,7 @@ def _run(given: Input) -> str:
 
 
 def require_effect(file: Shipped, path: Path) -> None:
-    """Check that a configuration has the values in its file, and that the stored configuration restores it.
+    """Check that a configuration has the values in its file, and that storing and loading it does not change it.
 
     Raises:
         AssertionError: A value of the file was dropped or changed, or the stored configuration differs.
@@ -52,7 +52,7 @@ def require_effect(file: Shipped, path: Path) -> None:
 
 
 def require_unique_keys(node: Any) -> None:
-    """Raise ``AssertionError`` if a mapping contains a key twice."""
+    """Raise ``AssertionError`` if a mapping contains the same key twice."""
     if isinstance(node, yaml.MappingNode):
         names = [name.value for name, _ in node.value]
         assert len(names) == len(set(names)), f"a repeated key was accepted: {names}"

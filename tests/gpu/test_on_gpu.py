@@ -1,4 +1,4 @@
-"""Tests computations on a GPU against slow references. Without a GPU, these tests are skipped."""
+"""Tests that compare computations on a GPU with slow references. They are skipped if there is no GPU."""
 
 import copy
 from dataclasses import replace
@@ -42,7 +42,7 @@ def test_all_forms_equal_the_masked_reference_on_the_cpu(workload: Workload, gra
 
 
 def gradients(network: ElasticDiT, width: float) -> tuple[float, dict[str, torch.Tensor]]:
-    """Return the loss of a bf16 step and its gradients, moved to the CPU."""
+    """Return the loss of a bf16 step, and its gradients on the CPU."""
     x, time, text = network_inputs(SPEC, 2, (16, 16), "cuda", [7])
     x = torch.linspace(-1, 1, x.numel(), device=CUDA).reshape(x.shape)
     with torch.autocast("cuda", torch.bfloat16):

@@ -22,7 +22,7 @@ LIMIT = 2.0  # GFLOP
 
 @pytest.fixture(autouse=True)
 def project(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Run each test in an otherwise empty folder with a ``pocketdit.toml`` that trusts the classes of the tests."""
+    """Run each test in an otherwise empty folder with a ``pocketdit.toml`` that trusts the tests' classes."""
     folder = tmp_path_factory.mktemp("project")
     (folder / "pocketdit.toml").write_text('[trust]\nmodules = ["tests"]\n')
     monkeypatch.chdir(folder)

@@ -11,7 +11,7 @@ from sweeps.metrics import Curves
 
 
 class Sleep:
-    """A substitute for training that sleeps, and resumes from the last "checkpoint".
+    """A stand-in for training that sleeps, and resumes from the last "checkpoint".
 
     The loss is the learning rate, plus the reciprocal of the step, plus a thousandth of the seed. Every validation is
     appended to the file ``validations`` in the experiment's folder.
@@ -66,7 +66,7 @@ def steps_done(folder: Path) -> int:
 
 
 class FailWithAddress:
-    """A substitute for training whose error contains the address of the tracking server, as a driver's error would."""
+    """A stand-in for training whose error contains the address of the tracking server, as a driver's error would."""
 
     def __call__(self, job: Job, observer: Observer) -> Curves:
         raise RuntimeError(f"cannot connect to {job.loaded.config.tracking.uri}")

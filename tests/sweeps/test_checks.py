@@ -1,4 +1,4 @@
-"""An invalid study is reported in one line before its first trial."""
+"""Tests that an invalid study is reported in one line before its first trial."""
 
 from pathlib import Path
 from typing import Any

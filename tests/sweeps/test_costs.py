@@ -1,4 +1,4 @@
-"""Computed quantities agree with known values and depend on width, size, and attention as expected."""
+"""Tests that computed quantities agree with known values and depend on width, size, and attention as expected."""
 
 import pytest
 

@@ -51,7 +51,7 @@ def test_front_of_known_points() -> None:
 
 
 def test_tpe_beats_random_search_with_nearly_every_seed() -> None:
-    """Runs 60 trials on ZDT1. TPE wins with all 20 seeds, 0.92 to 0.71 on average (benchmarks/sweep_front.py)."""
+    """With 60 trials on ZDT1, TPE wins with all 20 seeds (0.92 versus 0.71 on average, benchmarks/sweep_front.py)."""
     rows = {row["sampler"]: row for row in compare(20, ["ZDT1"])}
     assert rows["tpe"]["wins"] >= 18
     assert np.mean(rows["tpe"]["shares"]) > np.mean(rows["random"]["shares"]) + 0.1

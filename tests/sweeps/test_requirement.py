@@ -1,4 +1,4 @@
-"""Requirements are evaluated as comparisons of parameters and never as code."""
+"""Tests that requirements are evaluated as comparisons of parameters and never as code."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Tests for complete studies that run in the process of the tests."""
+"""Tests for complete studies that run in the test process."""
 
 from pathlib import Path
 from typing import Any
@@ -251,7 +251,7 @@ def test_run_folders_of_another_study_are_not_resumed(tmp_path: Path) -> None:
 def test_study_without_a_successful_trial_fails_with_the_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With only two trials, the study ends before enough first trials have failed to stop it early."""
+    """With only two trials, the study ends before enough trials have failed to stop it early."""
     train = {"class_path": "tests.sweeps.sleeping.Sleep", "init_args": {"diverges": 0.0}}
     with pytest.raises(RunError, match=r"no trial succeeded: RuntimeError: loss is not finite; see .*log"):
         run(loaded(tmp_path, train=train, budget={"trials": 2, "steps": [10]}))

@@ -1,4 +1,4 @@
-"""Even after a kill at any point, no trial is queued twice or forgotten."""
+"""Tests that no trial is queued twice or forgotten, even after a kill at any point."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Several workers on one storage complete every trial exactly once, even if processes are killed."""
+"""Tests that several workers on one storage complete every trial exactly once, even if processes are killed."""
 
 import os
 import random
@@ -21,7 +21,7 @@ from sweeps.storage.store import Store
 from tests.conftest import ROOT
 from tests.sweeps.study import settings, write
 
-TRIALS = 12  # enough to outlast the kills
+TRIALS = 12  # enough that some are still unfinished at the last kill
 KILLS = 5
 
 pytestmark = pytest.mark.slow
@@ -35,7 +35,7 @@ def started(folder: Path, *options: str) -> Iterator[Process]:
     """Start the command as a user would, and kill it and its workers at the end of the block."""
 
     def restore_interrupts() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # under nohup, it would be ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # nohup may have set it to be ignored
 
     with (folder / "out.txt").open("ab") as out:
         process = subprocess.Popen(
@@ -161,7 +161,7 @@ def test_killed_command_can_be_resumed(tmp_path: Path, postgres: str, prepare: P
 def test_interrupted_command_returns_its_trials_to_the_queue(
     tmp_path: Path, prepare: Prepare, number: signal.Signals
 ) -> None:
-    """The next command can claim them without waiting for heartbeats to time out."""
+    """The next command can claim the trials without waiting for heartbeats to time out."""
     sweep = prepare("", seconds=0.2, heartbeat={"every": 60, "grace": 600})
     with started(tmp_path, "--workers", "2") as process:
         wait_for_two_workers(tmp_path, process, sweep)
@@ -173,7 +173,7 @@ def test_interrupted_command_returns_its_trials_to_the_queue(
 
 
 def test_trial_of_a_job_at_its_time_limit_is_resumed(tmp_path: Path, postgres: str, prepare: Prepare) -> None:
-    """SLURM and submitit announce the limit with SIGUSR2."""
+    """SLURM and submitit announce the end of the time limit with SIGUSR2."""
     pytest.importorskip("submitit")
     launcher = {"kind": "slurm", "cluster": "local", "parameters": {"timeout_min": 5}}
     sweep = prepare(new_database(postgres, "limits"), seconds=0.5, launcher=launcher)

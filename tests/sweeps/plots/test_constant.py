@@ -40,7 +40,7 @@ def test_constant_objectives_can_be_plotted(values: tuple[float | None, ...], tm
 
 
 def test_rounding_errors_have_no_importance() -> None:
-    """Differences in the last digit are not explained as if they were effects."""
+    """Differences in the last digit must not be attributed to parameters."""
     view = constant_view(None)
     points = tuple(replace(p, values=(0.3 if i % 2 else 0.1 + 0.2,)) for i, p in enumerate(view.points))
     assert importances(StudyView(view.title, view.axes, points)) == {}

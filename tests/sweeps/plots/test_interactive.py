@@ -11,7 +11,7 @@ from sweeps.plots.view import ObjectiveAxis, StudyView, StudyViews, TrialPoint
 
 def test_front_shows_every_trial(view: StudyView) -> None:
     [figure] = interactive.front_figures(view)
-    dominated, front = figure.data[:2]  # drawn by Optuna
+    dominated, front = figure.data[:2]  # plotted by Optuna
     assert list(zip(front.x, front.y, strict=True)) == [(9.0, 0.50), (7.0, 0.52), (4.0, 0.58)]
     assert list(zip(dominated.x, dominated.y, strict=True)) == [(8.0, 0.60)]
     by_name = {trace.name: trace for trace in figure.data if trace.name}

@@ -1,4 +1,4 @@
-"""Views for plots match the contents of the storage: separate budgets, the front, and constraints."""
+"""Tests that views for plots match the contents of the storage: separate budgets, the front, and constraints."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Static plots show every trial at its values and omit unknown values."""
+"""Tests that static plots show every trial at its values and omit unknown values."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_front_shows_every_trial(view: StudyView) -> None:
 
 def test_line_through_the_front_shows_only_attained_values(view: StudyView) -> None:
     [line] = [line for line in static.front_figure(view).axes[0].lines if line.get_drawstyle().startswith("steps")]
-    assert line.get_drawstyle() == "steps-post"  # between two points, the value is that of the cheaper one
+    assert line.get_drawstyle() == "steps-post"  # the value of the cheaper trial applies up to the next one
     assert (np.diff(np.asarray(line.get_xdata())) >= 0).all()
 
 
@@ -80,7 +80,7 @@ def test_plots_are_not_empty(
 
 
 def test_dollar_signs_in_names_and_values_are_not_formulas(view: StudyView, tmp_path: Path) -> None:
-    """Plots can be saved and show names such as $a^$, which is not a valid formula, as they are."""
+    """Plots can be saved, and show names such as $a^$ unchanged, although this is not a valid formula."""
     odd, plain = view.with_text(lambda text: f"{text} $a^$"), view.with_text(lambda text: f"{text} Sa^S")
     for plot in (static.front_figure, static.slice_figure, static.parallel_figure):
         figure, expected = plot(odd), plot(plain)

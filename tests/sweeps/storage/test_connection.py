@@ -1,4 +1,4 @@
-"""Database errors are reported in one line."""
+"""Tests that database errors are reported in one line."""
 
 import sqlite3
 from pathlib import Path
@@ -24,8 +24,8 @@ def test_database_error_does_not_reveal_the_password(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize(
     ("revision", "message"),
     [
-        ("v2.4.0.a", "belong to an older Optuna; back them up and upgrade them with: optuna storage upgrade --storage"),
-        ("c48cb773bb87", "belong to a newer Optuna or to another program; choose another database"),
+        ("v2.4.0.a", "by an older version of Optuna; back them up, and upgrade them with: optuna storage upgrade"),
+        ("c48cb773bb87", "by a newer version of Optuna or by another program; choose another database"),
     ],
 )
 def test_tables_of_another_version_are_reported_in_one_line(tmp_path: Path, revision: str, message: str) -> None:

@@ -1,4 +1,4 @@
-"""A composed experiment is equivalent to its base with the overrides and keeps the author's text."""
+"""Tests that a composed experiment is equivalent to its base with the overrides and keeps the author's text."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The winner is an experiment with the configuration of its trial."""
+"""Tests that a study's winner is written as an experiment with the configuration of the best trial."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Edited text has the new values and is otherwise unchanged."""
+"""Tests that edited YAML text has the new values and is otherwise unchanged."""
 
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,6 @@ def test_equal_value_is_not_rewritten() -> None:
 
 
 def test_later_changes_override_earlier_ones() -> None:
-    """A trial's overrides depend on this: the chosen options come first, then single keys that refine them."""
+    """A trial's overrides depend on this order: the chosen options come first, then single keys that refine them."""
     changes = [("end", {"kind": "x"}), ("end.blocks", 2), ("end", {"kind": "y"}), ("end.radius", 1)]
     assert yaml.safe_load(set_values(TEXT, changes))["end"] == {"kind": "y", "radius": 1}
