@@ -168,7 +168,7 @@ def test_float8_halves_the_weights_and_hardly_changes_the_prediction(klein: Tiny
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ({"lora": "x", "few_step": "y"}, "lora and few_step: the few-step teacher is one or the other"),
+        ({"lora": "x", "few_step": "y"}, "lora and few_step: both specify the few-step teacher"),
         ({"lora": "x"}, r"lora: not supported for FLUX.2 \[klein\]"),
         ({"max_tokens": 513}, "max_tokens: must be from 1 to 512 for Qwen3, not 513"),
     ],

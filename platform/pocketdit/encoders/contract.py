@@ -29,7 +29,7 @@ class Autoencoder(Protocol):
     channels: int
     """Number of latent channels, C."""
     factor: int
-    """Pixels per side of a latent position, H / h = W / w. A class attribute, so that it can be read from the class."""
+    """Pixels per side of a latent position, H / h = W / w. A class attribute, so it is known before weights load."""
 
     def encode(self, images: Tensor) -> Tensor:
         """Encode images (B, 3, H, W) in [-1, 1] to normalized float32 latents (B, C, h, w)."""
@@ -46,7 +46,7 @@ class TextEncoder(Protocol):
     width: int
     """Size of each embedding."""
     max_tokens: int
-    """Maximum L. Longer captions are truncated."""
+    """Maximum number of tokens, L. Longer captions are truncated."""
 
     def encode(self, captions: Sequence[str]) -> TextTokens:
         """Encode B captions to tokens on the encoder's device. A blank caption has no visible tokens."""
@@ -113,7 +113,7 @@ class FrozenModule(nn.Module):
 
     @classmethod
     def attribution(cls, init_args: Mapping[str, Any]) -> str | None:
-        """Return the notice with which a run must credit this module's authors, as one line, or None if not required.
+        """Return the one-line attribution that a run with this module must include, or None if none is required.
 
         Args:
             init_args: Arguments of the constructor.

@@ -1,4 +1,4 @@
-"""The small autoencoder that PocketDiT itself can train, with frozen weights."""
+"""The small autoencoder that PocketDiT trains, used here with frozen weights."""
 
 from collections.abc import Mapping
 from importlib.resources import as_file, files

@@ -1,4 +1,4 @@
-"""What an app needs to compute the embeddings of a text encoder: a tokenizer that it implements, and a graph to run.
+"""What an app needs to compute text embeddings: a tokenizer that the app implements, and a graph that it runs.
 
 A text encoder with a method ``portable`` that returns a ``PortableText`` can be exported. The graph's embeddings must
 be the same as those of ``encode``, padded with zeros to ``max_tokens``.
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class PortableText:
-    """The tokenizer of a text encoder, and the module that turns its output into embeddings.
+    """The tokenizer of a text encoder, and the module that converts the tokenizer's output to embeddings.
 
     Attributes:
         tokenizer: Kind of the tokenizer (see ``export/app/tokenizers.py``) and its settings, as JSON values.

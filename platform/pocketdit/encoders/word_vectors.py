@@ -34,9 +34,9 @@ _MIN_SCALE = 1e-6
 class WordVectorEncoder(WordTokenEncoder):
     """Encodes each word as its own vector and the vectors of its neighbors.
 
-    The vector of a word is the mean of the vectors of its tokens, scaled to a mean square of 1. The embedding
-    concatenates the vectors of ``context`` words before it, the word, and ``context`` words after it, which ties "two"
-    to "apples". Beyond the ends of the caption, vectors are zero.
+    The vector of a word is the mean of the vectors of its tokens, scaled to a mean square of 1. The embedding of a word
+    concatenates the vectors of the ``context`` preceding words, of the word, and of the ``context`` following words,
+    which ties "two" to "apples". Beyond the ends of the caption, vectors are zero.
 
     Args:
         context: Number of neighbors on each side. The width is 256 * (2 * ``context`` + 1).
@@ -65,7 +65,10 @@ class WordVectorEncoder(WordTokenEncoder):
         self._known: dict[str, Vector] = {}
 
     def read(self, captions: Sequence[str]) -> list[Reading]:
-        """Return what the encoder sees of each caption, without the words, because none must be learned in training."""
+        """Return what the encoder sees of each caption.
+
+        ``Reading.words`` is empty, because the network need not learn the meaning of each word in training.
+        """
         return [reading._replace(words=()) for reading in super().read(captions)]
 
     def encode(self, captions: Sequence[str]) -> TextTokens:

@@ -73,8 +73,8 @@ class ElasticPretrain(LightningModule, Stage):
     """Stage that trains the full network and one random sub-network on the same x_t, t, and text in every step.
 
     The loss is Eq. 4 for both networks, plus Eq. 5 between the sub-network's prediction and the full network's detached
-    prediction.
-    The two backward passes run one after the other, so only one network's activations are in memory at a time.
+    prediction. The two backward passes run one after the other, so only one network's activations are in memory at a
+    time.
 
     Args:
         inputs: The network, encoders, and settings of the run.
@@ -82,8 +82,8 @@ class ElasticPretrain(LightningModule, Stage):
         time_spread: Standard deviation of the times before the logistic function is applied.
         drop_text: Probability of dropping a sample's text, independently for each text encoder.
         distillation_weight: Weight of Eq. 5.
-        gradient_scaling: "adaptive" scales the sub-network's gradient to the norm of the full network's gradient on the
-            weights they share; "sum" adds the two gradients unscaled.
+        gradient_scaling: "adaptive" scales the sub-network's gradient to the norm of the full network's gradient on
+            their shared weights; "sum" adds the two gradients unscaled.
     """
 
     def __init__(

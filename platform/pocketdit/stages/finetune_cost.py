@@ -26,7 +26,7 @@ from pocketdit.training.cost import (
 
 
 def finetune_cost(experiment: Experiment) -> StageCost:
-    """Estimate the cost of a fine-tuning step. The prior's images are sampled only once, so this is not included."""
+    """Estimate the cost of a fine-tuning step. The one-time sampling of the prior's images is not included."""
     settings, meta = stage_settings(experiment), torch.device("meta")
     lora: Lora | None = settings["lora"]
     prior: Prior | None = settings["prior"]

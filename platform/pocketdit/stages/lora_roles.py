@@ -15,7 +15,7 @@ STUDENT, CRITIC, EMA = "student", "critic", "ema"
 
 
 def add_roles(network: ElasticDiT, rank: int, alpha: float) -> None:
-    """Add the three adapters to the network of one width. The EMA adapter starts as a copy of the student's."""
+    """Add the student, critic and EMA adapters to one width's network. The EMA starts as a copy of the student."""
     add_adapters(network, (STUDENT, CRITIC, EMA), rank, alpha)
     for parameter in adapter_parameters(network, EMA).values():
         parameter.requires_grad_(False)

@@ -19,7 +19,7 @@ from pocketdit.training.cost import Pass, StageCost, bytes_of, count_parameters,
 
 
 def quantization_cost(experiment: Experiment) -> StageCost:
-    """Estimate the cost of a fine-tuning step. The palettes are computed only once, so this cost is not included."""
+    """Estimate the cost of a fine-tuning step. The one-time computation of the palettes is not included."""
     settings, meta = stage_settings(experiment), torch.device("meta")
     steps = settings["steps"]
     network = build_quantized(experiment, settings["weight_threshold"], meta)

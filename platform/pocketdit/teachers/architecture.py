@@ -84,7 +84,7 @@ class Architecture:
 
 
 def pack(latents: Tensor) -> Tensor:
-    """Convert latents (B, C, h, w) to image tokens (B, N, 4 C) in raster order. A token lists its values by channel."""
+    """Convert latents (B, C, h, w) to image tokens (B, N, 4 C) in raster order, with values grouped by channel."""
     return F.pixel_unshuffle(latents, PATCH_SIZE).flatten(2).transpose(1, 2)
 
 

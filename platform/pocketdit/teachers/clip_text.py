@@ -54,7 +54,7 @@ class ClipPooledText(TeacherTextEncoder):
     @override
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> TextTokens:
-        """Encode B captions to (B, 1, width) on the device of the weights."""
+        """Encode B captions to embeddings (B, 1, width) on the device of the weights."""
         with torch.autocast(self.model.device.type, enabled=False):
             return all_visible(self.model(clip_tokens(self, captions)).pooler_output[:, None])
 
@@ -101,7 +101,7 @@ class ClipTextAndPooled(TeacherTextEncoder):
     @override
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> TextTokens:
-        """Encode B captions to (B, 1 + tokens, width) on the device of the weights."""
+        """Encode B captions to embeddings (B, 1 + tokens, width) on the device of the weights."""
         with torch.autocast(self.model.device.type, enabled=False):
             output = self.model(clip_tokens(self, captions), output_hidden_states=True)
             return all_visible(torch.cat([output.text_embeds[:, None], output.hidden_states[-2]], dim=1))

@@ -74,7 +74,7 @@ class Teacher(Protocol):
         """Check that the teacher was trained on the latents of an autoencoder.
 
         Args:
-            autoencoder: The student's autoencoder as configured. Its ``channels`` are checked separately.
+            autoencoder: Configuration of the student's autoencoder. The number of channels is checked separately.
 
         Raises:
             ConfigError: The teacher was trained on different latents.
@@ -85,7 +85,7 @@ class Teacher(Protocol):
         """Encode captions with the teacher's own text encoders.
 
         Args:
-            captions: B captions. A blank caption is the unconditional text.
+            captions: B captions. A blank caption requests the unconditional prediction.
 
         Returns:
             The ``condition`` argument of ``predict``, in the teacher's own format. It can be reused.

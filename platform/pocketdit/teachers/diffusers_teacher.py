@@ -76,7 +76,7 @@ class DiffusersTeacher:
         load_text: bool = True,
     ) -> None:
         self._check_arguments(few_step, lora, float8)
-        # Find the LoRA before loading anything large, so that a wrong name fails immediately.
+        # Find the LoRA before loading anything large, so that a wrong name is reported immediately.
         adapter = None if lora is None else find_lora(lora, lora_file)
         self.dtype: torch.dtype = getattr(torch, dtype)
         components = self.text_components(repository, revision, max_tokens, dtype) if load_text else []
@@ -107,13 +107,13 @@ class DiffusersTeacher:
 
     def _check_arguments(self, few_step: str | None, lora: str | None, float8: bool) -> None:
         if lora is not None and few_step is not None:
-            raise ConfigError("lora and few_step: the few-step teacher is one or the other; remove one of them")
+            raise ConfigError("lora and few_step: both specify the few-step teacher; remove one of them")
         if lora is not None and self.architecture.lora_loader is None:
             raise ConfigError(
                 f"lora: not supported for {self.architecture.name}; set few_step to a few-step repository"
             )
         if lora is not None and float8:
-            raise ConfigError("float8: cannot be combined with lora; set one of them")
+            raise ConfigError("float8: cannot be combined with lora; remove one of them")
 
     def _require_width(self, repository: str, config: Any) -> None:
         width = self.architecture.text_shapes(config, 1, 1)[0].width
@@ -267,6 +267,6 @@ class DiffusersTeacher:
         blocks = [block for each in transformers for name in self.architecture.blocks for block in getattr(each, name)]
         for block in (*blocks, *(layer for encoder in self.text_encoders for layer in encoder.layers)):
             fully_shard(block, mesh=mesh)
-        # The roots must also free their weights after the forward pass, because there is no backward pass to free them.
+        # The root modules must also free their weights after the forward pass, because no backward pass will free them.
         for root in (*transformers, *(encoder.model for encoder in self.text_encoders)):
             fully_shard(root, mesh=mesh, reshard_after_forward=True)

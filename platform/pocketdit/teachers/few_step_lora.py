@@ -91,7 +91,9 @@ def _require_fit(
         )
     alphas = sum(name.endswith(".alpha") for name in stored)
     if len(stored) - alphas != 2 * len(adapted) or alphas not in (0, len(adapted)):
-        raise RunError(f"{file}: not a complete LoRA: {len(stored)} tensors but pairs for only {len(adapted)} layers")
+        raise RunError(
+            f"{file}: not a complete LoRA: {len(stored)} tensors, but pairs of A and B for only {len(adapted)} layers"
+        )
     return adapted
 
 

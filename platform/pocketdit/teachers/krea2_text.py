@@ -34,7 +34,7 @@ class Krea2TextEncoder(TeacherTextEncoder):
 
     Args:
         repository: See ``DiffusersTeacher``.
-        hidden_states: Indices of the hidden states. 0 is the token embedding.
+        hidden_states: Indices of the hidden states to concatenate. 0 is the token embedding.
         revision: Revision of the repository on the Hub.
         max_tokens: Maximum length of a caption, including the end of the template, up to 512. Longer captions are
             truncated.
@@ -78,7 +78,7 @@ class Krea2TextEncoder(TeacherTextEncoder):
     @override
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> TextTokens:
-        """Encode B captions to (B, longest caption, width) on the device of the weights."""
+        """Encode B captions to embeddings (B, longest caption, width) on the device of the weights."""
         end: list[int] = self.tokenizer(SUFFIX).input_ids
         limit = TEMPLATE_PREFIX_TOKENS + max(0, self.max_tokens - len(end))
         starts = self.tokenizer(

@@ -51,7 +51,7 @@ def diffusers_outline(
         architecture: The teacher's architecture.
         repository: A folder, or the name of a repository on the Hub.
         text_components: The configurations of the teacher's text encoders.
-        tokens: Number of tokens of a caption.
+        tokens: Number of tokens of each caption.
         max_tokens: Maximum number of tokens of a caption.
         copies: Number of transformers in memory.
         dtype: Precision of the weights and the computation.
@@ -81,7 +81,7 @@ def diffusers_outline(
         text = [
             TextTokens(
                 torch.zeros(batch, *shape, dtype=dtype, device=device),
-                torch.ones(batch, shape.tokens, dtype=torch.bool),  # on the CPU, because ``velocity`` reads the mask
+                torch.ones(batch, shape.tokens, dtype=torch.bool),  # on the CPU, as ``velocity`` reads the values
             )
             for shape in shapes
         ]

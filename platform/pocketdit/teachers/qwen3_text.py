@@ -1,4 +1,4 @@
-"""Qwen3 as the text encoder of Z-Image and FLUX.2 klein, using transformers."""
+"""Qwen3 as the text encoder of Z-Image and FLUX.2 [klein], using transformers."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -78,7 +78,7 @@ class Qwen3TextEncoder(TeacherTextEncoder):
     @override
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> TextTokens:
-        """Encode B captions to (B, L, width) on the device of the weights.
+        """Encode B captions to embeddings (B, L, width) on the device of the weights.
 
         L is ``max_tokens`` if the captions are padded, and the length of the longest caption otherwise.
         """
@@ -91,8 +91,8 @@ class Qwen3TextEncoder(TeacherTextEncoder):
             )
             for caption in captions
         ]
-        # If the transformer sees the padding, it must be on the same side as in the pipeline. Otherwise, padding on the
-        # right has no effect, because attention is causal.
+        # Padding that the transformer sees must be on the same side as in the pipeline. Masked padding on the right has
+        # no effect, because attention is causal.
         batch = self.tokenizer(
             texts,
             padding="max_length" if self._padded else True,

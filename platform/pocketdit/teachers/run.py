@@ -37,7 +37,7 @@ class TextCondition(NamedTuple):
     text: list[TextTokens]
     """One ``TextTokens`` per text encoder."""
     unconditional: list[TextTokens]
-    """The same tokens, all of them hidden."""
+    """The same tokens with all of them hidden."""
 
 
 class RunTeacher:

@@ -68,7 +68,7 @@ class T5Text(TeacherTextEncoder):
     @override
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> TextTokens:
-        """Encode B captions to (B, max_tokens, width) on the device of the weights."""
+        """Encode B captions to embeddings (B, max_tokens, width) on the device of the weights."""
         batch = self.tokenizer(
             [caption if caption.strip() else "" for caption in captions],
             padding="max_length",

@@ -31,7 +31,7 @@ def load_transformer(architecture: Architecture, repository: str, revision: str 
                 f"{repository}: not {architecture.name}'s text-to-image transformer: its config sets {name} to {value}"
             )
     with explain_load_errors(description, repository):
-        # By default, from_pretrained does not waste time on initializing gigabytes of random weights first.
+        # By default, from_pretrained loads the weights without first initializing gigabytes of random weights.
         model, report = loader.from_pretrained(
             repository, **source, torch_dtype=dtype, use_safetensors=True, output_loading_info=True
         )

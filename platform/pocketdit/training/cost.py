@@ -1,4 +1,4 @@
-"""Describes what a training step computes, and counts or times what it costs: kernels, memory and seconds."""
+"""Describes the passes of a training step, and counts or measures their FLOPs, memory and time."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -63,7 +63,7 @@ class StageCost:
         memory: Size in bytes of each part that FSDP2 shards across processes: the trained weights, their EMA, the
             optimizer state, and the teacher.
         gradients: Size of the gradients in bytes, just before the update. FSDP2 shards them.
-        replicated: Size in bytes of each part of which every process keeps a complete copy.
+        replicated: Size in bytes of each part that every process stores completely.
         not_counted: Parts of the run that the estimate does not include, for display.
     """
 
@@ -184,7 +184,7 @@ def network_inputs(
         batch: Batch size B.
         sides: Latent height and width.
         device: Device of the tensors.
-        tokens: Number of tokens of each text encoder. Defaults to 77 for each, as for CLIP.
+        tokens: Number of tokens of each text encoder. Defaults to 77 for each encoder, as in CLIP.
 
     Returns:
         Latents (B, C, h, w), times (B,), and one ``TextTokens`` per text encoder.

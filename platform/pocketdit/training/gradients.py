@@ -29,7 +29,7 @@ def add(parameters: Sequence[nn.Parameter], gradients: Gradients) -> None:
 
 @torch.no_grad()
 def balance(parameters: Sequence[nn.Parameter], full: Gradients) -> Tensor:
-    """Scale the sub-network's gradient to the norm of the full network's gradient on the weights they share.
+    """Scale the sub-network's gradient to the norm of the full network's gradient on their shared weights.
 
     Args:
         parameters: Parameters whose ``grad`` is the sub-network's gradient, which is scaled in place.

@@ -20,7 +20,7 @@ from typing_extensions import override
 KernelKind = Literal["product", "attention", "other"]
 
 aten = torch.ops.aten
-# Torch's FLOP formulas, and formulas for the CPU's attention kernels, for which torch has none.
+# Torch's FLOP formulas, and formulas for attention kernels on the CPU, which torch lacks.
 FLOPS = flop_registry | {
     aten._scaled_dot_product_flash_attention_for_cpu: flop_registry[aten._scaled_dot_product_flash_attention],
     aten._scaled_dot_product_flash_attention_for_cpu_backward: flop_registry[
@@ -152,7 +152,7 @@ ONE_DTYPE_FUNCTIONS: frozenset[Callable[..., Any]] = frozenset({torch.lerp, Tens
 
 
 class LikeGpu(TorchFunctionMode):
-    """Makes computations on the meta device launch the same kernels as on a GPU, with fused attention and autocast.
+    """Makes computations on the meta device launch a GPU's kernels, with fused attention and, optionally, autocast.
 
     Args:
         autocast: Whether to imitate ``torch.autocast("cuda", torch.bfloat16)``.

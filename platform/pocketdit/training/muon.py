@@ -45,9 +45,9 @@ def orthogonalize(matrices: Tensor) -> Tensor:
 
     Each matrix is first divided by its Frobenius norm. Singular values of at least 0.003 times this norm end up between
     0.8 and 1.2, and smaller ones are multiplied by about 290. Each iteration multiplies X by P = a I + b G + c G^2,
-    where G = X X^T. The next iteration's G is then P G P, so a matrix that is much longer than it is wide is multiplied
-    only once per two iterations, which saves FLOPs. Over more than two iterations, rounding errors in G would grow. For
-    a tall matrix, G is X^T X, and P multiplies from the right.
+    where G = X X^T. The next iteration's G is then P G P, so matrices with one side at least 1.5 times as long as the
+    other are multiplied only once per two iterations, which saves FLOPs. Over more than two iterations, rounding errors
+    in G would grow. For a tall matrix, G is X^T X, and P multiplies from the right.
 
     The products use bf16 if the processor multiplies bf16 matrices faster, and the dtype of ``matrices`` otherwise. In
     bf16, singular values of small matrices may end up as low as 0.6.
@@ -132,7 +132,7 @@ class Muon(Optimizer):
 class MuonAdamW(Optimizer):
     """``Muon`` for the matrices inside transformer blocks and ``torch.optim.AdamW`` for all other parameters.
 
-    The two act as a single optimizer, so the trainer counts one step per update.
+    The two optimizers act as one, so the trainer counts one step per update.
 
     Args:
         params: (name, parameter) pairs.

@@ -25,7 +25,7 @@ class Cluster:
     Attributes:
         processes: Number of processes.
         nodes: Number of machines.
-        sharded: Whether FSDP2 shards the weights. Otherwise, every process has all weights.
+        sharded: Whether FSDP2 shards the weights. Otherwise, every process stores all weights.
         group: Number of processes that share one copy of sharded weights. None means all processes.
         weight_bytes: Bytes per value when FSDP2 gathers trained weights.
         gradient_bytes: Bytes per value when FSDP2 averages gradients.

@@ -18,8 +18,8 @@ def build_mesh(device_type: str, processes: int, group: int) -> DeviceMesh:
     Args:
         device_type: Type of the devices, for example "cuda".
         processes: Number of processes.
-        group: Number of processes that share one copy of the weights. If there are several groups, the mesh has a first
-            dimension, along which the weights are replicated.
+        group: Number of processes that share one copy of the weights. If there are several groups, the mesh has another
+            dimension before the last, along which the weights are replicated.
     """
     if group == processes:
         return init_device_mesh(device_type, (processes,), mesh_dim_names=("shard",))

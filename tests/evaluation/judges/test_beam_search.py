@@ -1,4 +1,4 @@
-"""Tests mPLUG's beam search against enumeration and hand-computed cases."""
+"""Tests mPLUG's beam search against exhaustive enumeration and hand-computed cases."""
 
 import math
 from collections.abc import Callable

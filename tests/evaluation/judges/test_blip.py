@@ -1,4 +1,4 @@
-"""Tests a tiny BLIP with random weights against generation in transformers."""
+"""Tests a tiny BLIP with random weights against the text generation of transformers."""
 
 from pathlib import Path
 from typing import Any

@@ -140,7 +140,8 @@ def noise(seed: int) -> ImageArray:
     return np.random.default_rng(seed).integers(0, 256, (40, 56, 3), dtype=np.uint8)
 
 
-# The network, compared with modules of transformers. Questions are padded to 25 tokens, as in the published code.
+# Tests that compare the network with modules of transformers. Questions are padded to 25 tokens, as in the published
+# code.
 
 
 class Reference:
@@ -323,7 +324,7 @@ def test_images_are_resized_as_in_torchvision() -> None:
     torch.testing.assert_close(preprocess(noise(0), 28)[0], expected)
 
 
-# Loading the published files.
+# Tests for loading the published files.
 
 
 def test_all_needed_tensors_are_loaded(answerer: MPlugAnswerer, weights: dict[str, Tensor]) -> None:

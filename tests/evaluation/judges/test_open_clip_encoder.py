@@ -187,7 +187,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "embed": {"embed_dim": 32},
     "words": {"text_cfg": {"vocab_size": 1000}},
     "convolutional": {"vision_cfg": {"layers": [1, 1, 1, 1], "width": 8, "head_width": 32}},
-    # For the last two, open_clip would interpolate the position embeddings.
+    # For the two architectures below, open_clip would interpolate the position embeddings.
     "resolution": {"vision_cfg": {"image_size": 64}},
     "context": {"text_cfg": {"context_length": 16}},
 }

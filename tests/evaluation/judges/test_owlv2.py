@@ -47,7 +47,7 @@ def owlv2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("size", [(60, 90), (90, 60), (32, 32)])
 def test_detections_are_those_of_the_processor(owlv2: Path, size: tuple[int, int]) -> None:
-    """Boxes are in pixels of the image, which the processor pads to a square."""
+    """Boxes are given in pixels of the original image, although the processor pads it to a square."""
     image = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
     detections = Owlv2Detector(owlv2, max_overlap=1).detect_named(image, NAMES)
     processor = Owlv2Processor(Owlv2ImageProcessorPil.from_pretrained(owlv2), CLIPTokenizer.from_pretrained(owlv2))

@@ -1,4 +1,4 @@
-"""Tests a tiny Qwen3-VL with random weights against the processor and the generation of transformers."""
+"""Tests a tiny Qwen3-VL with random weights against the processor and the text generation of transformers."""
 
 from pathlib import Path
 from types import SimpleNamespace

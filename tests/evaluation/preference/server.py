@@ -48,7 +48,7 @@ class Server:
 
 @contextmanager
 def serving(file: Path, port: int, *arguments: str) -> Iterator[Server]:
-    """Run a server for the duration of the block."""
+    """Run a server inside the ``with`` block."""
     server = Server(file, port, *arguments)
     server.start()
     try:

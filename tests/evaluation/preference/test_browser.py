@@ -23,7 +23,7 @@ OVERRIDES = ("pairs_per_rater=8", "ties=true")  # ten comparisons, including two
 
 @pytest.fixture
 def address(created: Created) -> Iterator[str]:
-    """The address of the study, which this process serves."""
+    """The address of a server in this process that serves the study."""
     loaded, store = created(*OVERRIDES)
     listener = listen("127.0.0.1", 8700)
     port = listener.getsockname()[1]
@@ -88,7 +88,7 @@ def test_ten_pairs_by_keyboard_with_reload_back_and_second_tab(
         assert position(page) == number
         press(page, "ArrowLeft", "ArrowRight", "0")
         turn(page)
-    # A reload in the middle of a pair keeps what has been answered.
+    # A reload in the middle of a pair keeps the answers given so far.
     press(page, "ArrowRight", "ArrowLeft")
     page.get_by_text("Saved.").wait_for()
     page.reload()
@@ -105,7 +105,7 @@ def test_ten_pairs_by_keyboard_with_reload_back_and_second_tab(
     assert checked(page) == ["right", "left", "right"]
     turn(page)
     assert position(page) == 5
-    # A second tab continues at the same pair, and does not overwrite answers that it does not change.
+    # A second tab continues at the same pair, and overwrites only the answers that are changed in it.
     other = context.new_page()
     other.goto(f"{address}/next")
     assert position(other) == 5

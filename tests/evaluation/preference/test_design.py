@@ -1,4 +1,4 @@
-"""Tests that pairs are distributed evenly among raters and do not repeat, and that sides and order are random."""
+"""Tests that a rater's pairs are distinct, that all pairs are used equally often, and that the sides are balanced."""
 
 from collections import Counter
 

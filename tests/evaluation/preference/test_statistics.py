@@ -29,7 +29,8 @@ def test_small_case_by_hand() -> None:
     assert (result.wins, result.ties, result.losses, result.raters, result.prompts) == (7, 1, 3, 3, 4)
     rate = 7.5 / 11
     assert result.rate == pytest.approx(rate)
-    # The raters have 2.5, 2 and 3 wins in 4, 4 and 3 votes. The prompts have 3, 2, 1 and 1.5 wins in 3, 3, 3 and 2.
+    # The raters have 2.5, 2 and 3 wins in 4, 4 and 3 votes. The prompts have 3, 2, 1 and 1.5 wins in 3, 3, 3 and 2
+    # votes.
     by_rater = [2.5 - 4 * rate, 2 - 4 * rate, 3 - 3 * rate]
     by_prompt = [3 - 3 * rate, 2 - 3 * rate, 1 - 3 * rate, 1.5 - 2 * rate]
     by_vote = [7 * (1 - rate) ** 2, 3 * rate**2, (0.5 - rate) ** 2]
@@ -98,9 +99,9 @@ def test_bradley_terry_agrees_with_zermelos_iteration() -> None:
 
 
 def test_scores_that_are_not_finite_are_left_out() -> None:
-    assert bradley_terry([vote(0, "x", 1), vote(1, "y", 1)], ["a", "b"]) is None  # a always wins
+    assert bradley_terry([vote(0, "x", 1), vote(1, "y", 1)], ["a", "b"]) is None  # subject a always wins
     separate = [vote(0, "x", 1), vote(0, "y", 0), vote(0, "x", 1, "c", "d"), vote(0, "y", 0, "c", "d")]
-    assert bradley_terry(separate, list("abcd")) is None  # no comparison connects the two pairs
+    assert bradley_terry(separate, list("abcd")) is None  # no vote connects the two pairs of subjects
     assert bradley_terry([], ["a", "b"]) is None
 
 
@@ -118,7 +119,7 @@ def test_agreement_by_hand() -> None:
         for prompt, value in zip("wxyz", values, strict=True)
     ]
     assert agreement(votes) == pytest.approx(1 - (2 / 8) / (30 / 56))
-    assert agreement([*votes, vote(0, "v", 1)]) == pytest.approx(1 - (2 / 8) / (30 / 56))  # a lone vote is ignored
+    assert agreement([*votes, vote(0, "v", 1)]) == pytest.approx(1 - (2 / 8) / (30 / 56))  # a single vote is ignored
     half = [*votes[:5], vote(1, "x", 0.5), *votes[6:]]
     assert (agreement(half) or 0) > (agreement(votes) or 0)  # a tie disagrees less than an opposite vote
 
@@ -143,7 +144,7 @@ def simulated(random: np.random.Generator, raters: int, prompts: int, hand: int,
 def coverage(raters: int, prompts: int, hand: int, spread: float, repetitions: int) -> tuple[float, float]:
     """Return how often our intervals, and intervals that assume independent votes, contain the true win rate."""
     random = np.random.default_rng(0)
-    truth = stats.norm.cdf(0.4 / math.sqrt(1 + 2 * spread**2))  # the mean over all raters and prompts
+    truth = stats.norm.cdf(0.4 / math.sqrt(1 + 2 * spread**2))  # averaged over all possible raters and prompts
     ours = naive = 0
     for _ in range(repetitions):
         result = win_rate(simulated(random, raters, prompts, hand, spread))

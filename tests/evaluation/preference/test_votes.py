@@ -47,7 +47,7 @@ def test_noise_fails_if_any_answer_is_not_the_image() -> None:
 def test_repeat_fails_if_all_answers_contradict_those_of_the_first_time() -> None:
     first = "lr"
     cases = {"rl": False, "lr": True, "ll": False, "lt": False, "tt": False, "rr": False}
-    for again, fails in cases.items():  # the sides are swapped, so the same choice is a contradiction
+    for again, fails in cases.items():  # the sides are swapped, so the same side is a contradiction
         answers = [*shown(0, 0, "a", "b", first), *shown(0, 1, "b", "a", again, repeats=0)]
         assert attention(answers, 2)[0] == Attention(1, 0, int(fails)), again
     tied = [*shown(0, 0, "a", "b", "lt"), *shown(0, 1, "b", "a", "ll", repeats=0)]

@@ -21,7 +21,7 @@ from pocketdit.tracking.ui import find_free_port, running_server
 from tests.browsers import CHROMIUM, OPTIONS
 
 HEADLESS = ("--headless", "--window-size=1600,1600", "--virtual-time-budget=30000")
-COLOR = (255, 0, 255)  # does not occur in MLflow's pages
+COLOR = (255, 0, 255)  # a color that does not occur in MLflow's pages
 
 
 def screenshot(url: str, folder: Path) -> Image.Image:

@@ -20,7 +20,7 @@ from tests.evaluation.report.example import example_result
 
 @pytest.fixture
 def images(tmp_path: Path) -> ImageSet:
-    """Images whose red channel encodes the value of their prompt."""
+    """Images whose red channel encodes the score of their prompt."""
     prompts = PromptSet("p", tuple(Prompt(f"p{i}", f"prompt <{i}>") for i in range(40)))
     files = {}
     for name, value in example_result().scores["overall"].by_prompt.items():

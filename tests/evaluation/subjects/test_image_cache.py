@@ -66,7 +66,7 @@ def test_ranks_share_the_prompts_and_return_all_images(tmp_path: Path) -> None:
         for number in range(2):
             path = folder / prompt.id / f"{number:04d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(b"from rank 0")  # this rank does not open the file
+            path.write_bytes(b"from rank 0")  # rank 1 does not open this file
     images = sample_images(samplers[1], PROMPTS, tmp_path, Rank(1, 2))
     assert samplers[1].count == 2
     assert set(images.images) == {"00000", "00001", "00002"}

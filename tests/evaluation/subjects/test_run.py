@@ -47,7 +47,7 @@ def test_images_have_the_sizes_of_their_prompts_and_do_not_depend_on_the_batch_s
 
 
 def test_the_provenance_depends_on_the_encoders_and_their_files(runs: Path, tmp_path: Path) -> None:
-    """A run's weights do not include its encoders. Their files may change without a new path, and change the images."""
+    """A run's weights do not include its encoders, whose files can change while their path stays the same."""
     subject = Run("elastic_pretrain", runs=runs)
     experiment = subject.experiment
     made = [subject.provenance()]

@@ -27,7 +27,7 @@ def test_kind_of_prompt_determines_the_averaged_scores(
     )
     scorer = ThreeInOne(attribute, spatial, similarity)
     right = render_objects(("circle", "red", 30, 64), ("square", "blue", 98, 64))
-    # The relation is wrong, and the attributes are correct.
+    # In this image, the relation is wrong, but the attributes are correct.
     wrong = render_objects(("circle", "red", 98, 64), ("square", "blue", 30, 64))
     images = [right, wrong]
 

@@ -152,7 +152,7 @@ def test_protocol_contains_judges_and_constants(images: ImageSet) -> None:
         {"include": "bench"},
         {"include": [{"class": "bench"}]},
         {"include": [{"class": "bench", "count": "2"}]},
-        {"include": [{"class": "bench", "count": 1, "position": ["above", 0]}]},  # relative to itself
+        {"include": [{"class": "bench", "count": 1, "position": ["above", 0]}]},  # above itself
         {"include": [{"class": "bench", "count": 1, "position": "above"}]},
         {"exclude": [{"count": 2}]},
         {"exclude": 3},

@@ -1,4 +1,4 @@
-"""Tests GenEval 2 on single-color images, with a judge that knows the probabilities of its answers."""
+"""Tests GenEval 2 on single-color images, with a judge whose answers have known probabilities."""
 
 import json
 from collections.abc import Sequence
@@ -82,7 +82,7 @@ def test_another_judge_is_named(save: Save) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"vqa_list": '[["Is it?", "yes"]]'}, "no valid questions"),  # tables contain only text
+        ({"vqa_list": '[["Is it?", "yes"]]'}, "no valid questions"),  # values from a table are strings
         ({"vqa_list": []}, "no valid questions"),
         ({"vqa_list": [["Is it?"]]}, "no valid questions"),
         ({"skills": ["object", "count"]}, "no valid questions"),

@@ -52,7 +52,7 @@ def test_shipped_weights_are_small_and_half_precision() -> None:
 
 @pytest.mark.parametrize(("kind", "threshold"), [(0, 0.95), (1, 0.85)], ids=["short", "long"])
 def test_clip_finds_the_caption_of_a_held_out_image_among_fifty(clip: SceneClip, kind: int, threshold: float) -> None:
-    """Chance is 0.02. On 500 images, the measured accuracy was 0.998 for short captions and 0.954 for long ones."""
+    """Chance level is 0.02. On 500 images, the measured accuracy was 0.998 for short and 0.954 for long captions."""
     by_caption = {sample.captions[kind]: sample.scene for sample in HELD_OUT}
     captions = list(by_caption)[:50]
     images = clip.encode_images([render(by_caption[caption]) for caption in captions])

@@ -119,7 +119,7 @@ def test_scores_are_on_the_right_side_of_genevals_thresholds() -> None:
 
 
 def test_shape_probabilities_depend_on_all_correlations() -> None:
-    """The minimum correlation yields 0.3 if no other shape fits. Shapes that fit equally well are equally likely."""
+    """The minimum correlation yields probability 0.3 if no other shape fits. Equally good fits are equally likely."""
     alone = shape_probabilities({"circle": MIN_CORRELATION, "star": 0.0})
     assert alone["circle"] == pytest.approx(0.3, abs=1e-6)
     assert alone["star"] < 1e-6

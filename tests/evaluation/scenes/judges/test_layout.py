@@ -11,7 +11,7 @@ from evaluation.scenes.judges.shapes import unit_area
 
 def test_areas_of_outlines() -> None:
     assert unit_area("square") == pytest.approx(1.76**2)
-    assert unit_area("circle") == pytest.approx(3.1366, abs=1e-3)  # a polygon with 64 corners
+    assert unit_area("circle") == pytest.approx(3.1366, abs=1e-3)  # the circle is a polygon with 64 corners
     assert unit_area("cross") == pytest.approx(2 * 2.24 * 0.72 - 0.72**2)
 
 
