@@ -32,8 +32,8 @@ class Asset:
     Attributes:
         argument: Name of the component's argument that contains the path of the file or of its folder.
         path: Path of the file relative to that folder. Empty if the argument is the path of the file itself. In that
-            case, the file is needed only if the argument and the URL have the same suffix. A folder or a tag of a
-            library has a different one.
+            case, the file is needed only if the argument has the same suffix as the URL, which excludes folders and a
+            library's tags.
         url: URL of the published file.
         sha256: SHA-256 of the file, or only its first digits. Empty if the publisher does not state it; in that case,
             the digest of the fetched file is printed.
@@ -76,7 +76,7 @@ def required_files(settings: Evaluation) -> list[RequiredFile]:
 
     If a model folder already contains weights, its other files are not required, because a user's own model may have a
     different layout, such as a tokenizer in a single file. The judge itself reports missing files. ``--fetch`` fetches
-    the weights last, so that it continues with the other files after an interruption.
+    the weights last, so that an interrupted download can be resumed.
     """
     files: dict[Path, RequiredFile] = {}
     for component in _components([settings.subject, *settings.prompts.values(), *settings.metrics]):

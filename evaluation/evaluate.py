@@ -99,7 +99,7 @@ def _used_prompts(settings: Evaluation) -> dict[str, Component]:
 
 
 def _derived(scored: Sequence[Result]) -> list[Result]:
-    """Return a list with T2I-CompBench's overall result, or an empty list unless each column has exactly one result."""
+    """Return T2I-CompBench's overall result in a list, which is empty unless every column has exactly one result."""
     columns = [
         result for result in scored if base_name(result) == BENCHMARK and result.protocol.get("category") in COLUMNS
     ]

@@ -118,7 +118,7 @@ def _version(library: str) -> str | None:
 
 
 def _strings(value: Any) -> Iterator[str]:
-    """Yield all strings in a configuration, except those under ``kept``, the key of a metric's folder for its files."""
+    """Yield all strings in a configuration, except those under ``kept`` (a metric's folder for computed files)."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):

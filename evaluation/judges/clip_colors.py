@@ -65,7 +65,8 @@ class ClipColorReader:
         digest = _digest(weights)
         model = open_clip.CLIP(**config)
         _load(model, weights, digest)
-        # PIL's bicubic resize of the shorter side to the input size, a center crop, and CLIP's normalization.
+        # This transform is PIL's bicubic resize of the shorter side to the input size, a center crop, and CLIP's
+        # normalization.
         self._transform = open_clip.image_transform(model.visual.image_size, is_train=False)
         self.device = torch.device(device)
         self.model = model.to(self.device).eval().requires_grad_(False)

@@ -27,7 +27,7 @@ PUBLISHED = "vit_large_patch14_dinov2"
 SIDE = 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-_OFFSET = 0.1  # facebookresearch/dinov2 adds this to guard against rounding; it shifts all sampling positions
+_OFFSET = 0.1  # added by facebookresearch/dinov2 to guard against rounding; it shifts all sampling positions
 _BATCH = 32
 _HUB_FILE = "https://huggingface.co/timm/vit_large_patch14_dinov2.lvd142m/resolve/main/model.safetensors"
 _SOURCE = (
@@ -137,7 +137,7 @@ def _load(network: Any, state: Mapping[str, Tensor], source: str) -> None:
     try:
         tensors = dict(state)
         if any("reg" in name.split(".")[0] for name in tensors):
-            raise ValueError("models with registers need a different interpolation of positions")
+            raise ValueError("models with registers are not supported; their positions are interpolated differently")
         positions = interpolate_positions(tensors.pop("pos_embed"), network.patch_embed.grid_size[0])
         network.load_state_dict(checkpoint_filter_fn(tensors, network) | {"pos_embed": positions})
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:

@@ -97,7 +97,7 @@ _RULES = [
     )
 ]
 
-# transformers computes this from the window size.
+# transformers computes the relative position index from the window size.
 _COMPUTED = re.compile(r"backbone\.stages\.\d+\.blocks\.\d+\.attn\.w_msa\.relative_position_index")
 
 # Weights that only transformers has: Swin's final norm, which the segmenter does not use, and the class weights of the
@@ -110,7 +110,7 @@ NOT_IN_MMDET = frozenset(
 def swin_small_config() -> Any:
     """Return transformers' configuration of mmdet's mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco.
 
-    It has 80 classes and 100 queries.
+    The model has 80 classes and 100 queries.
     """
     from transformers import Mask2FormerConfig, SwinConfig
 

@@ -99,7 +99,7 @@ class FusionLayer(nn.Module):
 
 
 class FusionEncoder(nn.Module):
-    """Asymmetric co-attention of text and image. Every ``stride``-th layer is a joint layer for both in one sequence.
+    """Asymmetric co-attention of text and image. In every ``stride``-th layer, a joint layer, both form one sequence.
 
     The large model has no more layers than the stride, and therefore no joint layers.
 

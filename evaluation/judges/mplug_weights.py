@@ -135,7 +135,7 @@ def _read(path: Path, parse: Any) -> dict[str, Any]:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read the tensors in a published file, except for those that match ``IGNORED``. Their names are the model's.
+    """Read the tensors in a published file, except for those that ``IGNORED`` matches, under the model's names.
 
     Raises:
         UserError: The file is missing, cannot be read, or contains more than weights.
@@ -198,7 +198,7 @@ def is_published(sizes: MPlugSizes, folder_name: str, digest: str, sha256: str |
     """Return whether the weights appear to be those that DPG-Bench uses.
 
     The sizes must match, and so must the SHA-256 or, if ``sha256`` is None, the folder's name. ``sha256`` is the value
-    stated at the source, so a match identifies the file. A folder's name proves nothing, but results contain the
+    stated by the publisher, so a match identifies the file. A folder's name proves nothing, but results contain the
     digest, so that the file can be checked later.
     """
     identified = folder_name == PUBLISHED_FOLDER if sha256 is None else digest == sha256.lower()

@@ -28,8 +28,8 @@ class OpenClip:
     """Encodes images and texts as float32 features of norm 1.
 
     Some weights, such as OpenAI's, were trained with QuickGELU. They yield wrong features with GELU, which models
-    without "quickgelu" in their names use. If the tag or the file's path shows such a mismatch, an error is raised. If
-    a mismatch is possible, a warning is issued.
+    without "quickgelu" in their names use. If the tag or the file's path shows that the activation is wrong, an error
+    is raised. If the activation may be wrong, a warning is issued.
 
     Args:
         model: Name of a model in open_clip, such as ViT-B-32-quickgelu.
@@ -111,7 +111,7 @@ class OpenClip:
         )
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Encode N texts as features (N, D). Texts that exceed the context (77 tokens for OpenAI's) are truncated."""
+        """Encode N texts as features (N, D). Texts that exceed the model's context (often 77 tokens) are truncated."""
         return self._in_batches(list(texts), self._tokenizer, self.model.encode_text)
 
     def count_truncated(self, texts: Sequence[str]) -> int:

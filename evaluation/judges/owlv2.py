@@ -70,7 +70,7 @@ class Owlv2Detector:
         self.backend = folder_backend(path, name, f"query {_QUERY!r}", f"max overlap {max_overlap:g}")
 
     def detect_named(self, image: ImageArray, names: Sequence[str]) -> list[Detection]:
-        """Return up to 300 detections labeled with one of ``names`` each, sorted by descending score."""
+        """Return up to 300 detections, each labeled with one of ``names``, sorted by descending score."""
         if not names:
             return []
         scores, boxes = self._predict(image, names)

@@ -91,7 +91,7 @@ class QwenVLAnswerer:
 
     @torch.inference_mode()
     def yes_probabilities(self, image: ImageArray, questions: Sequence[str]) -> list[float]:
-        """Return p(yes) / (p(yes) + p(no)) for each answer's first token, summed over all single-token spellings."""
+        """Return p(yes) / (p(yes) + p(no)) for each answer's first token, adding up all single-token spellings."""
         yes, no = (self._spellings(word) for word in ("yes", "no"))
         probabilities = []
         for inputs in self._inputs(image, questions):
@@ -103,7 +103,7 @@ class QwenVLAnswerer:
     def answer_probabilities(
         self, image: ImageArray, questions: Sequence[str], spellings: Sequence[Sequence[str]]
     ) -> list[float]:
-        """Return, for each question, the probability that the answer's first token begins one of the spellings.
+        """Return, for each question, the probability that the answer starts with the first token of a given spelling.
 
         The questions are asked as they are, without the instruction.
         """

@@ -20,7 +20,7 @@ class ClipScore:
         prompts: Key of the prompt set in the evaluation.
         encoder: The CLIP model.
         prefix: Text to insert before every prompt, such as "A photo depicts". As in the published code, a space follows
-            it, whether or not it ends with one (YAML drops spaces at the end of unquoted strings).
+            the prefix. It need not be part of the prefix (YAML drops spaces at the end of unquoted strings).
     """
 
     def __init__(self, prompts: str, encoder: ImageTextEncoder, prefix: str = "") -> None:
@@ -55,7 +55,7 @@ class ClipScore:
 
 
 def cosines(encoder: ImageTextEncoder, images: ImageSet, prefix: str = "") -> dict[str, float]:
-    """Return a mapping from prompt ids to the mean cosine similarity between the prompt with its prefix and its images.
+    """Return, for each prompt id, the mean cosine similarity between the prefixed prompt and the prompt's images.
 
     Raises:
         UserError: A prompt has no images, or a feature is not finite.

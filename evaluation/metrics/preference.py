@@ -27,7 +27,7 @@ class PreferenceScore:
     Args:
         prompts: Key of the prompt set in the evaluation.
         kind: "pickscore" or "hpsv2.1".
-        encoder: A CLIP model with the weights of this kind of score.
+        encoder: A CLIP model with the weights for this kind of score.
 
     Raises:
         ConfigError: The kind is unknown, or the encoder has no logit scale, which PickScore needs.

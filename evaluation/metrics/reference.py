@@ -52,7 +52,7 @@ class Reference:
     features: NDArray[np.float32]
 
     def gaussian(self) -> Gaussian:
-        """Return the Gaussian of all images. It is fitted to their features if the features of all are stored."""
+        """Return the Gaussian of all images. If the features of all images are stored, it is fitted to the features."""
         if len(self.features) == self.samples:
             return Gaussian.from_samples(self.features)
         return Gaussian.from_moments(self.mean, self.covariance)
@@ -146,7 +146,8 @@ def load_reference(path: Path, backend: Backend) -> Reference:
             tensors = {key: file.get_tensor(key) for key in ("mean", "covariance", "features")}
         if about["schema"] != SCHEMA:
             raise UserError(
-                f"{path}: the reference has schema {about['schema']}, but this version reads {SCHEMA}; delete the file"
+                f"{path}: the reference has schema {about['schema']}, but this version reads {SCHEMA}; delete the file "
+                "to recompute it"
             )
         fields = {key: about[key] for key in ("source", "encoder", "version", "samples")}
     except FileNotFoundError as error:
@@ -157,7 +158,7 @@ def load_reference(path: Path, backend: Backend) -> Reference:
         raise UserError(f"{path}: not a reference ({error}); delete the file to recompute it") from error
     requested, stored = f"{backend.name} ({backend.version})", f"{fields['encoder']} ({fields['version']})"
     if requested != stored:
-        raise UserError(f"{path}: computed with {stored}, but the metric uses {requested}; use one of them for both")
+        raise UserError(f"{path}: computed with {stored}, but the metric uses {requested}; use the same for both")
     dimensions = tensors["mean"].size
     if tensors["covariance"].shape != (dimensions, dimensions) or tensors["features"].shape[1:] != (dimensions,):
         raise UserError(

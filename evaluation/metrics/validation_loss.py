@@ -31,7 +31,7 @@ class ValidationLoss:
     def __init__(self, run: str, width: float = 1.0, samples: int = 96, runs: Path = Path("runs")) -> None:
         if samples < 1:
             raise UserError(f"samples must be at least 1, not {samples}")
-        # Resolved now, because a run that starts while images are being sampled would become the latest one.
+        # The run is resolved now, because a run that starts while images are being sampled would become the latest one.
         self.folder, self.experiment = find_run(Path(runs), run, width)
         self.width, self.samples = width, samples
 

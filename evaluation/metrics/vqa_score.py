@@ -1,4 +1,4 @@
-"""VQAScore (Lin et al. 2024, arXiv 2404.01291): a model's probability that an image shows what its prompt says."""
+"""VQAScore (Lin et al. 2024, arXiv 2404.01291): how likely an image is to show its prompt, according to a model."""
 
 from dataclasses import asdict
 from statistics import fmean

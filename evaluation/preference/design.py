@@ -55,16 +55,16 @@ class Comparison:
 
 
 def all_pairs(prompts: Iterable[int], subjects: Sequence[tuple[str, str]]) -> list[Pair]:
-    """Return a pair of images for each index of a prompt and each pair of subjects."""
+    """Return a pair of images for each prompt index and each pair of subjects."""
     return [Pair(prompt, first, second) for prompt in prompts for first, second in subjects]
 
 
 def deal(cards: int, hand: int, seed: int, rater: int) -> list[int]:
-    """Return the cards of a rater.
+    """Return the cards that are dealt to a rater.
 
     Args:
         cards: Number of cards in a deck.
-        hand: Number of cards of each rater, at most ``cards``.
+        hand: Number of cards that are dealt to each rater, at most ``cards``.
         seed: Seed of the decks.
         rater: Number of the rater, from 0.
 

@@ -1,4 +1,4 @@
-"""The image files of a preference study: re-encoded without metadata, under random names."""
+"""The image files of a preference study, which are re-encoded without metadata and have random names."""
 
 import io
 from pathlib import Path

@@ -14,7 +14,7 @@ _DEFINING = ("subjects", "prompts", "compare", "questions", "ties", "pairs_per_r
 
 
 def design(resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """Select the settings that determine what raters see from all settings, which are given as plain values."""
+    """From the resolved settings, which are plain values, select those that determine what raters see."""
     checks = {name: resolved["checks"][name] for name in ("noise", "repeat")}
     return {**{key: resolved[key] for key in _DEFINING}, "checks": checks}
 

@@ -42,7 +42,7 @@ class CocoCaptions:
         """
         captions = self._captions()
         if self.count is not None and self.count > len(captions):
-            raise ConfigError(f"{self.path}: contains captions of {len(captions)} images; count is {self.count}")
+            raise ConfigError(f"{self.path}: contains captions of {len(captions)} images, but count is {self.count}")
         chosen = sorted(captions)
         if self.count is not None:
             rows = np.random.default_rng(self.seed).choice(len(chosen), self.count, replace=False)

@@ -39,7 +39,8 @@ def compare(first: Report, second: Report) -> str:
         raise UserError("the two evaluations have no metric with per-prompt values in common")
     lines += [*protocols, *_differing_settings(first, second)]
     if skipped:
-        lines.append(f"not compared (not in both, or no per-prompt values): {', '.join(skipped)}")
+        reason = "they are not in both evaluations or have no per-prompt values"
+        lines.append(f"not compared, because {reason}: {', '.join(skipped)}")
     return "\n".join(lines)
 
 

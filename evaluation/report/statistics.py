@@ -113,7 +113,7 @@ def stratified_interval(
         ValueError: ``level`` is not between 0 and 1, or ``resamples`` is below 1.
     """
     if not 0 < level < 1 or resamples < 1:
-        raise ValueError(f"level {level} must be between 0 and 1, and resamples {resamples} at least 1")
+        raise ValueError(f"level must be between 0 and 1, not {level}, and resamples at least 1, not {resamples}")
     samples = [_finite(np.asarray(group, dtype=np.float64)) for group in groups]
     # scipy needs two values per sample. Resampling a single value always yields that value.
     samples = [np.repeat(sample, 2) if len(sample) == 1 else sample for sample in samples]
@@ -169,8 +169,8 @@ def paired_comparison(
 ) -> Comparison:
     """Compare one score of two results of the same metric prompt by prompt. Prompts are matched by id.
 
-    If the score is a mean of group means (see ``strata``), the difference is one too, and prompts are resampled within
-    the groups. Otherwise, means over all prompts are compared.
+    If the score is a mean of group means (see ``strata``), the difference is computed in the same way, and prompts are
+    resampled within the groups. Otherwise, means over all prompts are compared.
 
     Raises:
         UserError: The metrics differ, there are no per-prompt values, the prompts differ, or there are fewer than 2

@@ -96,7 +96,7 @@ class DiffusersPipeline:
         }
 
     def images(self, prompts: PromptSet, root: Path) -> ImageSet:
-        """Sample the images. Their provenance includes the number of prompts that a text encoder truncates.
+        """Sample the images. Their provenance includes how many prompts each text encoder truncates.
 
         Raises:
             UserError: The pipeline cannot be loaded.

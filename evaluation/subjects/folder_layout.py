@@ -43,7 +43,7 @@ class FoundImages:
 
 
 def find_images(folder: Path, prompts: PromptSet) -> dict[str, FoundImages]:
-    """Return a mapping from prompt ids to the images of the prompts.
+    """Return a mapping from each prompt id to the prompt's images.
 
     Raises:
         UserError: The images of a prompt are in two places, or their metadata describes another prompt.
@@ -137,5 +137,5 @@ def _is_number(name: str) -> bool:
 
 
 def _unpadded(name: str) -> str:
-    """Return a name in Unicode's form NFC, without the zeros that pad its numbers: "color-7" for "color-0007"."""
+    """Return a name in Unicode's NFC form, without the zeros that pad its numbers: "color-7" for "color-0007"."""
     return _NUMBER.sub(lambda digits: str(int(digits[0])), unicodedata.normalize("NFC", name))

@@ -111,7 +111,7 @@ class Run:
     def images(self, prompts: PromptSet, root: Path) -> ImageSet:
         """Sample the images and store them under ``root``.
 
-        Their provenance includes the number of prompts that a text encoder truncates.
+        Their provenance includes how many prompts each text encoder truncates.
         """
         self._require_sizes(prompts)
         images = sample_images(self, prompts, root)

@@ -22,7 +22,8 @@ _CATEGORY: Mapping[Part, str] = {"attribute": "color", "spatial": "spatial", "si
 class ThreeInOne:
     """Mean of the attribute (A), spatial (S) and similarity (C) scores that apply to the prompt.
 
-    The score is (S + A) / 2 for spatial prompts, (C + A) / 2 for actions, and (A + S + C) / 3 for both.
+    The score is (S + A) / 2 for spatial prompts, (C + A) / 2 for action prompts, and (A + S + C) / 3 for prompts that
+    are both.
 
     Args:
         attribute: Scorer of the category "color".

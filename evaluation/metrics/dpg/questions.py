@@ -4,8 +4,8 @@ from evaluation.contract import Prompt
 from evaluation.metrics.dpg.scoring import Question, parse_questions
 from pocketdit.errors import UserError
 
-# Keys of the metadata. Under the first three, mappings from question numbers (as strings) are in the question file's
-# order.
+# Keys of the metadata. The first three contain mappings whose keys are question numbers (as strings), in the order of
+# the question file.
 QUESTIONS, TUPLES, DEPENDENCIES = "questions", "tuples", "dependencies"
 OPENS_FILE = "opens_file"  # true for the prompt whose first question is the first row of the question file
 

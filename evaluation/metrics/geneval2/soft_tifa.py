@@ -68,7 +68,7 @@ def geometric_mean(image: ScoredImage) -> float:
 
 
 def soft_tifa(images: Sequence[ScoredImage]) -> dict[str, Score]:
-    """Return the named scores of at least one image.
+    """Compute all scores from the probabilities for at least one image.
 
     - "soft_tifa_gm" and "soft_tifa_am": means over prompts of the geometric and the arithmetic mean.
     - "skills_am/SKILL": mean over all questions that test the skill.

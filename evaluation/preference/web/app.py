@@ -144,7 +144,7 @@ class Study:
         )  # fmt: skip
 
     async def answer(self, request: Request) -> Response:
-        """Store answers. The form's ``go`` says where to go next; without it, the response is empty."""
+        """Store answers. The form field ``go`` determines the next page; without it, the response is empty."""
         fields = await _fields(request)
         go = fields.pop("go", "")
         choices = CHOICES if self.settings.ties else tuple(choice for choice in CHOICES if choice != "tie")

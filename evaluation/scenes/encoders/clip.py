@@ -1,4 +1,4 @@
-"""A small CLIP for rendered scenes, used in place of a published CLIP."""
+"""A small CLIP model for rendered scenes, used in place of a published one."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -79,7 +79,7 @@ def color_inside(lab: Floats, mask: Mask) -> Floats:
 
 
 class SceneColorReader:
-    """Finds the named color, of objects or backgrounds, that is nearest to the color of each detection.
+    """Names the color of each detection, which is the nearest of the object colors and the background colors.
 
     The color is read inside the detection's mask. Without a mask, it is read in the part of the box that differs from
     the image's border.

@@ -54,7 +54,7 @@ def test_images_are_drawn_without_replacement(tmp_path: Path) -> None:
         ({"annotations": [{"image_id": 1, "caption": "x"}]}, "does not contain captions in COCO's format"),
         ({"annotations": [{"image_id": "a", "id": 1, "caption": "x"}]}, "does not contain captions in COCO's format"),
         ({"annotations": []}, "contains no captions"),
-        ({"annotations": ANNOTATIONS}, "contains captions of 3 images; count is 4"),
+        ({"annotations": ANNOTATIONS}, "contains captions of 3 images, but count is 4"),
     ],
 )
 def test_invalid_files_are_errors(content: Any, message: str, tmp_path: Path) -> None:

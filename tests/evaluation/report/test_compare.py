@@ -91,14 +91,14 @@ def test_categories_of_only_one_report_are_listed() -> None:
     ]
     assert compare(*reports).splitlines()[1:] == [
         "m x: equal on all 2 prompts",
-        "not compared (not in both, or no per-prompt values): m y",
+        "not compared, because they are not in both evaluations or have no per-prompt values: m y",
     ]
 
 
 def test_metrics_without_values_by_prompt_are_listed() -> None:
     distance = Result("fd (x)", {"overall": Score(3.5, 40)}, {}, False)
     report = Report("e", "a", (example_result(), distance), {})
-    assert "not compared (not in both, or no per-prompt values): fd (x)" in compare(report, report)
+    assert "not in both evaluations or have no per-prompt values: fd (x)" in compare(report, report)
 
 
 def test_reports_without_a_common_metric_are_an_error() -> None:
