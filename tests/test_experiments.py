@@ -164,7 +164,7 @@ def test_both_stages_at_1024_start_from_the_run_at_256() -> None:
         assert later.parents == {"start": "elastic_256"}
         assert later.backbone == experiment("elastic_256").backbone
         assert later.training.gradient_checkpointing
-        assert later.stage.init_args["time_shift"] == 4  # the square root of the ratio of token counts, 4096 / 256
+        assert later.stage.init_args["time_shift"] == 4  # sqrt(4096 / 256), the root of the ratio of token counts
     assert elastic.data == distilled.data
     multiple = 8 * elastic.backbone.latent_multiple
     assert all(side % multiple == 0 for bucket in bucket_list(1024) for side in bucket)

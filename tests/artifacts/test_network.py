@@ -1,4 +1,4 @@
-"""Tests that weights that do not fit a run's network are rejected with a one-line error that names the tensor."""
+"""Tests that weights that do not match a run's network are rejected with a one-line error that names the tensor."""
 
 from pathlib import Path
 

@@ -30,7 +30,8 @@ FILES = (Experiment, Recipe, Sweep, CoreMLExport, CoreAIExport, LiteRTExport, Ev
 COMMANDS = (Latency, Recommend)
 FOLDERS = tuple(ROOT / "experiments" / name for name in ("", "paper", "emoji"))
 EXPERIMENTS = [path for folder in FOLDERS for path in sorted(folder.glob("*.yaml")) if path.name != "recipe.yaml"]
-OTHERS = (DecoderExperiment, AutoencoderExperiment)  # the page only describes the section that Experiment does not have
+# Of these classes, the page only describes the section that Experiment does not have.
+OTHERS = (DecoderExperiment, AutoencoderExperiment)
 ROLES = ("data", "autoencoder", "text_encoders", "stage", "optimizer", "teacher")
 
 

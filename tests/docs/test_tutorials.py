@@ -38,7 +38,7 @@ by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
 
 def commands(page: Path) -> list[Line]:
-    """Return a page's commands. The phone tutorial needs the data and the run of the first tutorial."""
+    """Return the commands of a page. For the phone tutorial, commands that create the data and the run come first."""
     lines = [line for line in LINES if line.path == page and line.text.startswith("lightning ")]
     if page.stem != "tutorial_phone":
         return lines

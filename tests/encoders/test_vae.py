@@ -102,7 +102,7 @@ def test_sd3_latents_are_shifted_and_scaled(checkpoints: Path, images: torch.Ten
 
 
 def test_flux2_latents_are_normalized_as_in_its_pipeline(checkpoints: Path, images: torch.Tensor) -> None:
-    """The latents must equal the normalized patches as which the pipeline encodes reference images."""
+    """The latents must equal the normalized patches that the pipeline computes from reference images."""
     from diffusers import AutoencoderKLFlux2, Flux2KleinPipeline
 
     ours = DiffusersAutoencoder(str(checkpoints / "flux2"), "flux2")

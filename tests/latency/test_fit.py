@@ -73,7 +73,7 @@ def test_interval_is_as_wide_as_the_errors_of_left_out_graphs() -> None:
     assert math.log(high / middle) == pytest.approx(0.3)
     assert math.log(middle / low) == pytest.approx(0.3)
     middle, low, high = prediction_interval(GRAPHS["b"], replace(PHONE, calibrated=False), fitted)
-    assert math.log(high / middle) == pytest.approx(0.5)  # the square root of 0.3 squared plus 0.4 squared
+    assert math.log(high / middle) == pytest.approx(0.5)  # sqrt(0.3^2 + 0.4^2)
 
 
 def test_predictions_rank_the_ladder_like_the_paper() -> None:

@@ -239,7 +239,7 @@ def test_measurements_are_preferred_and_have_their_own_table(project: Project) -
     assert "best     width 0.5" in out
     assert "assumed to take as long" in out
     assert "lightning sample" in project.recommend("budget=600ms")[1]
-    # Newer records for another package or for other compute units are not used.
+    # Newer records are not used if they are for another package or for other compute units.
     add_record(folder, replace(record, sha256="0", milliseconds=5.0))
     add_record(folder, replace(record, units="CPU_ONLY", milliseconds=900.0))
     assert "500.0 (500.0 to 500.0)" in project.recommend("budget=600ms")[1]

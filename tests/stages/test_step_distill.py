@@ -49,7 +49,7 @@ def moved(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor], adapt
 
 
 def states(step_overrides: list[str], family: Path, name: str, steps: list[int]) -> list[dict[str, torch.Tensor]]:
-    """Return the training states of a run after the numbers of iterations in ``steps``."""
+    """Train a run step by step, and return its state after each number of iterations in ``steps``."""
     snapshots = []
     for count, step in enumerate(steps):
         run = ["--resume", f"step_distill/{name}"] if count else ["--name", name]
@@ -108,7 +108,7 @@ def test_the_accumulated_gradient_is_the_mean(step_overrides: list[str]) -> None
 
 
 def test_the_gradient_of_the_student_is_equation_9_for_its_last_step(step_overrides: list[str]) -> None:
-    """With L_DMD alone, the student's gradient is (f_c - f_xi) dx_0 / dtheta, normalized. The critic's is None."""
+    """With L_DMD alone, only the student gets a gradient, which is (f_c - f_xi) dx_0 / dtheta, normalized."""
     stage = create_stage(step_overrides, "stage.init_args.output_weight=0", "stage.init_args.feature_weight=0")
     network = stage.networks.for_width(0.5)
     for seed, name in enumerate((STUDENT, CRITIC)):

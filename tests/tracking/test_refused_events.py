@@ -34,7 +34,7 @@ def events(run_folder: Path, store: str, monkeypatch: pytest.MonkeyPatch) -> Jou
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, error: Exception, everything: bool = False) -> None:
-    """Make MLflow raise ``error`` for requests with the metric "refused", or for all requests with ``everything``."""
+    """Make MLflow raise ``error`` for the metric "refused" or, if ``everything`` is True, for all requests."""
     log_batch, set_tag = MlflowClient.log_batch, MlflowClient.set_tag
 
     def refusing_log_batch(self: Any, run_id: str, metrics: Any, *rest: Any, **named: Any) -> Any:

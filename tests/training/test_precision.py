@@ -1,4 +1,4 @@
-"""Tests for choosing the precision of a run."""
+"""Tests for choosing the precision in which a run trains and samples."""
 
 import pytest
 import torch

@@ -35,7 +35,7 @@ def page(browser: "Browser", playground: Playground) -> Iterator["Page"]:
         "request", lambda request: None if request.url.startswith(playground.url) else outside.append(request.url)
     )
     page.on("pageerror", lambda error: errors.append(str(error)))
-    refused = "status of 400"  # Chromium also logs these responses, whose messages the page displays
+    refused = "status of 400"  # Chromium also logs responses with this status, whose messages the page shows
     page.on("console", lambda log: errors.append(log.text) if log.type == "error" and refused not in log.text else None)
     page.on("dialog", lambda dialog: errors.append(dialog.message))
     page.set_default_timeout(30_000)

@@ -1,4 +1,4 @@
-"""Tests that pixels equal those that color-managed viewers show, for all color spaces, bit depths and orientations."""
+"""Tests that images are read with the pixels that color-managed viewers show: color, depth, alpha, and orientation."""
 
 import io
 import struct
