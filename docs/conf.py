@@ -13,7 +13,7 @@ version = release = installed_version("pocketdit")
 
 extensions = ["myst_parser", "sphinxarg.ext", "mathml", "settings"]
 exclude_patterns = ["_build"]
-suppress_warnings = ["myst.header"]  # the log and the change log are included, so their headings start at level 2
+suppress_warnings = ["myst.header"]  # the included log and change log begin with second-level headings
 nitpicky = True
 
 myst_enable_extensions = ["dollarmath", "colon_fence"]

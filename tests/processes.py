@@ -1,4 +1,4 @@
-"""Finds processes that the test suite left running, by an environment variable that they inherit, and kills them.
+"""Uses an inherited environment variable to find processes that the test suite left running, and kills them.
 
 Daemons and orphans also have the variable, whereas a search by parent process would miss them.
 """

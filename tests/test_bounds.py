@@ -1,4 +1,4 @@
-"""Tests that the bounds in the types of settings are enforced, however a settings object is created."""
+"""Tests that the bounds in the types of settings are enforced, no matter how a settings object is created."""
 
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal

@@ -1,4 +1,4 @@
-"""Tests that the cost of each paper-scale experiment can be estimated, and that a tiny twin of it trains for one step.
+"""Tests that the cost of each paper-scale experiment can be estimated, and that its tiny twin trains for one step.
 
 A twin uses the same classes and data loader, but its published models are replaced by checkpoints of the same
 architectures with tiny layers and random weights. Twins train on images and on encoded data. The tiny decoder has no

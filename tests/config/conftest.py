@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent / "sources"))
 
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Change to an empty folder with a ``pocketdit.toml`` that trusts ``gallery`` and other modules."""
+    """Change to a folder that contains only a ``pocketdit.toml``, which trusts ``gallery`` and other modules."""
     (tmp_path / "pocketdit.toml").write_text('[trust]\nmodules = ["gallery", "unreadable", "torchvision.transforms"]\n')
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -1,4 +1,4 @@
-"""Tests that configurations that expand to a huge size or are deeply nested are refused quickly, in one line."""
+"""Tests that deeply nested configurations, and those that expand to a huge size, are quickly refused in one line."""
 
 import resource
 import time

@@ -1,4 +1,4 @@
-"""Tests that configurations may only name classes of this project, known libraries, and modules the user trusts."""
+"""Tests that configurations may only name classes of this project, of known libraries, and of trusted modules."""
 
 import sys
 from pathlib import Path

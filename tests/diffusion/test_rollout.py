@@ -20,7 +20,7 @@ def noise(*shape: int) -> Tensor:
 
 
 def test_rollout_equals_hand_computed_values() -> None:
-    """With v = x + t, x is 2 - 0.5 (2 + 1) = 0.5 at t = 1/2 and 0.5 - 0.25 (0.5 + 0.5) = 0.25 at t = 1/4."""
+    """From x = 2 with v = x + t, x is 2 - 0.5 (2 + 1) = 0.5 at t = 1/2 and 0.5 - 0.25 (0.5 + 0.5) = 0.25 at t = 1/4."""
     x, t = euler_rollout(lambda x, t: x + t[:, None], torch.tensor([[2.0], [2.0]]), [1.0, 0.5, 0.25, 0.0], 2)
     assert x.tolist() == [[0.25], [0.25]]
     assert t.tolist() == [0.25, 0.25]

@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 from tests.docs.test_shell_lines import LINES, Line, ours
 
 PAGES = sorted((ROOT / "docs").glob("tutorial_*.md"))
-# Arguments that shorten a command, for each beginning of a command.
+# Arguments that shorten a command, keyed by the words with which the command begins.
 SHORT_RUN = [
     "training.max_steps=2",
     "training.validate_every=0",

@@ -53,7 +53,7 @@ class StandInHub(ThreadingHTTPServer):
         objects: Large files, keyed by SHA-256 hash.
         requests: Method and path of every request.
         uploaded: Hashes of the uploaded large files, in order.
-        dead_from: Index of the first request to which the server does not respond. It ignores all later requests, too.
+        dead_from: Index of the request at which the server stops responding.
         lost_response: Part of a path. Requests to such a path take effect, but their responses are lost.
         cut_after: Number of bytes after which the next download is cut off.
     """

@@ -78,7 +78,7 @@ def test_leaving_the_engine_costs_dispatches() -> None:
     fp32 = replace(CONV, elsewhere="FLOAT32", dtype="FLOAT32", flops=10**10)
     assert cost_kind(fp32) == "elsewhere"
     assert operation_seconds(fp32, DEVICE, COEFFICIENTS) == pytest.approx(0.1)
-    # A type other than fp16 does not interrupt the engine, but an unsupported operation does.
+    # An operation in a data type other than fp16 adds no dispatches, but an unsupported operation does.
     assert dispatches(Census((fp32, CONV, fp32, CONV))) == 1
     gather = replace(CONV, kind="gather", elsewhere="gather")
     assert dispatches(Census((CONV, gather, gather, CONV, gather, CONV))) == 5

@@ -227,7 +227,7 @@ def test_measurements_are_preferred_and_have_their_own_table(project: Project) -
         folder = project.export(width, flops)
     content = content_hash(folder / "transformer.mlpackage")
     record = measurement([500.0], "transformer", content, "iphone16promax", "iOS 18", "CPU_AND_NE", 1, "1024x1024")
-    add_record(folder, record)  # at full width, the measurement is above the limit, but the prediction below
+    add_record(folder, record)  # at full width, the measurement is above the limit, but the prediction is below it
     status, out, _ = project.recommend("budget=400ms", "format=coreml")
     assert status == 0
     predicted, measured = out.split("measured latency")

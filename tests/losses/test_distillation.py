@@ -86,7 +86,7 @@ def test_zero_spread_is_rejected() -> None:
 
 
 def test_timestep_scaling_equals_hand_computed_values() -> None:
-    """The ratio is (1 + 3) / (4 + 12) = 1/4, and (0.75 * 1 + 0.25 * 4 / 4 + 0.5 * 3 + 0.5 * 12 / 4) / 2 = 2."""
+    """The ratio is (1 + 3) / (4 + 12) = 1/4, the loss (0.75 * 1 + 0.25 * 4 / 4 + 0.5 * 3 + 0.5 * 12 / 4) / 2 = 2."""
     task, teacher = torch.tensor([1.0, 3.0]), torch.tensor([4.0, 12.0])
     assert timestep_scaling(task, teacher, torch.tensor([0.75, 0.5])).item() == 2.0
     assert timestep_scaling(task, teacher, torch.ones(2)).item() == task.mean().item()

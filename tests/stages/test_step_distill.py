@@ -200,7 +200,7 @@ def test_noise_is_added_to_data_for_the_same_times(step_overrides: list[str]) ->
 
 
 def test_networks_share_the_memory_of_their_base(step_overrides: list[str]) -> None:
-    """All students, critics, and EMA networks share the supernet's weights, and both teachers share their weights."""
+    """All students, critics, and EMA networks share the supernet's weights. Both teachers share one set of weights."""
     stage = create_stage(step_overrides)
     widths = stage.networks.spec.widths
     lora = sum(4 * p.numel() for w in widths for name in (STUDENT, CRITIC, EMA)

@@ -90,7 +90,7 @@ def test_a_path_that_cannot_be_resolved_is_refused_in_a_line(tracked: Path, stor
 def test_a_database_next_to_the_run_is_not_trusted(
     tracked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A database that is copied with the run determines where MLflow stores files. Here, that is the user's home."""
+    """A database that is copied with the run determines where MLflow stores files, here in the user's home folder."""
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.chdir(home)

@@ -1,4 +1,4 @@
-"""Tests kernel counts against known values, an independent formula, and torch's own counter."""
+"""Tests kernel counts against known values, an independent formula, and torch's FLOP counter."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Tests for ``lightning demo`` as a process: its messages, tokens, and Ctrl-C."""
+"""Tests ``lightning demo`` in a separate process: messages, tokens, and Ctrl-C."""
 
 import http.client
 import re

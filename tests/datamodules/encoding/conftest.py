@@ -1,4 +1,4 @@
-"""Fixtures for encoded data sets: tiny published encoders with random weights, and images of several shapes."""
+"""Fixtures for encoded data sets: tiny versions of published encoders, and data sets with images of several shapes."""
 
 import io
 from collections.abc import Callable
@@ -22,7 +22,7 @@ WORDS = ("a red circle", "a blue square", "red", "blue blue blue blue")
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write tiny checkpoints of both autoencoders, CLIP and Gemma 3, and return their folder."""
+    """Write tiny checkpoints of the published autoencoders, CLIP and Gemma 3, and return their folder."""
     folder = tmp_path_factory.mktemp("checkpoints")
     write_checkpoints(folder)
     save_clip(folder / "clip")
@@ -32,7 +32,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def images(tmp_path: Path) -> Callable[..., Path]:
-    """Return a function that writes a data set of images of several shapes, with one to three captions each."""
+    """Return a function that writes a data set with images of several shapes and one to three captions per image."""
 
     def write(train: int = 20, validation: int = 4, per_shard: int = 5, name: str = "images") -> Path:
         out = tmp_path / name

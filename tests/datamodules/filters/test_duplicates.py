@@ -1,4 +1,4 @@
-"""Tests the duplicate index against a comparison of all pairs, and the image hashes on photographs."""
+"""Tests the duplicate index against a comparison of all pairs, and tests the image hashes with photographs."""
 
 import numpy as np
 import pytest

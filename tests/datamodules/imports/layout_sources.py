@@ -1,4 +1,4 @@
-"""Functions that write a small source with real files in each layout, and return the samples that it must yield."""
+"""Functions that write a small source in each layout, with real files, and return the samples that an import yields."""
 
 import io
 import json

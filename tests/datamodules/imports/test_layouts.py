@@ -1,4 +1,4 @@
-"""Tests that a data set built from any layout has the source's pixels, as read by WebDataset and PIL."""
+"""Tests that WebDataset and PIL read the same pixels from a data set as from its source, for every layout."""
 
 import io
 import json

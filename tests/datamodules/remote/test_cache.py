@@ -210,7 +210,7 @@ def _kill_later(pid: int) -> None:
 
 
 def _read_often(folder: Path, limit: int, seed: int, failed: Path) -> None:
-    """Read shards in an order that depends on ``seed``, and create the file ``failed`` if any has the wrong content."""
+    """Read shards in an order that depends on ``seed``, and create the file ``failed`` if a shard has wrong content."""
     cache = ShardCache(folder, limit)
     for i in range(60):
         name = "abcdefg"[(i * (seed + 1) + seed) % 7]

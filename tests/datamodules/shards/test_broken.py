@@ -33,7 +33,7 @@ def _damage_header(shard: Path) -> None:
     shard.write_bytes(content)
 
 
-# Kinds of damage, each with a function that damages 00001.tar (samples 7 to 13), the number of lost rows, and a reason.
+# Kinds of damage to 00001.tar (samples 7 to 13), each with a function, the lost rows, and the reported reason.
 KINDS: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "truncated inside an image": (
         lambda s: _cut(s, content_offset(s, "00000010.png") + 20),

@@ -47,7 +47,7 @@ def _replace(shard: Path, create: Callable[[Path], object]) -> None:
     create(shard)
 
 
-# Kinds of damage, each with a function that damages 00001.tar (samples 7 to 13), the number of lost rows, and a reason.
+# Kinds of damage to 00001.tar (samples 7 to 13), each with a function, the lost rows, and the reported reason.
 KINDS: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "huge width": (lambda s: edit_json(s, 9, width=10**12), 1, "megapixels"),
     "huge height": (lambda s: edit_json(s, 9, height=10**4000), 1, "megapixels"),
