@@ -103,7 +103,7 @@ def test_commands_for_a_device(fake_adb: Path, tmp_path: Path) -> None:
             "devices are connected; set litert.serial to one of A1, B2",
         ),
         ("A1\\tunauthorized", None, "Android device A1 is unauthorized"),
-        ("A1\\tdevice", "C3", "Android device C3 is not connected; connected: A1"),
+        ("A1\\tdevice", "C3", "Android device C3 is not connected; connected devices: A1"),
     ],
 )
 def test_unusable_devices_are_errors(

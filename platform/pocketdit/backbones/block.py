@@ -80,7 +80,7 @@ class DiTBlock(nn.Module):
         self.tables = WidthSpecific({str(hidden): ModulationTable(6, hidden) for hidden in hidden_sizes})
 
     def choose_forms(self, x: Tensor, text: Tensor, choose: Chooser) -> tuple[AttentionForms, AttentionForms]:
-        """Choose the forms of self-attention and of cross-attention for inputs like x and text."""
+        """Choose the forms (implementations) of self-attention and cross-attention for inputs like x and text."""
         return self.attention.choose_forms(x, choose), self.cross.choose_forms(x, text, choose)
 
     def forward(

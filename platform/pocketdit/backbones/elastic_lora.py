@@ -55,7 +55,7 @@ def slice_adapters(network: nn.Module) -> None:
     for module in network.modules():
         is_adapted = isinstance(getattr(module, "base_layer", None), ElasticLinear)
         if is_adapted and not isinstance(module, SlicedAdapters):
-            module.__class__ = _sliced(type(module))  # type: ignore[arg-type]  # a class is hashable
+            module.__class__ = _sliced(type(module))  # type: ignore[arg-type]  # classes are hashable
 
 
 @cache

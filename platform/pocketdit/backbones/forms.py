@@ -31,12 +31,12 @@ class Workload:
         device: Device on which the computation runs.
         dtype: Dtype of q, k, and v.
         gradient: Whether a backward pass follows.
-        batch: B.
-        heads: H.
-        groups: G.
-        queries: N.
-        keys: M.
-        channels: E.
+        batch: Batch size B.
+        heads: Number of query heads H.
+        groups: Number of key/value heads G.
+        queries: Number of query tokens N.
+        keys: Number of key tokens M.
+        channels: Channels per head E.
         hidden_keys: Whether a mask hides some of the keys from all queries.
         blocks: Number of blocks in blockwise neighborhood attention, or 0 if queries are not restricted to blocks.
         radius: Neighborhood radius in blocks.

@@ -21,7 +21,7 @@ def axial_rope(height: int, width: int, head_dim: int, theta: float, device: tor
     Args:
         height: Rows of the token grid.
         width: Columns of the token grid.
-        head_dim: E, a multiple of 4. Half of the angles encode the row and half the column.
+        head_dim: Channels per head E, a multiple of 4. Half of the angles encode the row and half the column.
         theta: Base of the geometric frequency sequence.
         device: Device of the result.
 
@@ -71,7 +71,7 @@ def positional_embedding(height: int, width: int, hidden: int, device: torch.dev
     Args:
         height: Rows of the token grid.
         width: Columns of the token grid.
-        hidden: D, a multiple of 4.
+        hidden: Hidden size D, a multiple of 4.
         device: Device of the result.
 
     Returns:

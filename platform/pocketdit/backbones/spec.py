@@ -196,7 +196,8 @@ class UNetSpec:
         latent_channels: Channels of the autoencoder's latents.
         text_inputs: Embedding width of each text encoder, in the order of ``text_encoders``.
         text_width: Width of the text tokens that cross-attention reads.
-        channels: Channels at each resolution, from high to low. Each resolution has half the sides of the previous one.
+        channels: Channels at each resolution, from high to low. Each resolution has half the height and width of the
+            previous resolution.
         transformer_layers: Number of transformer layers after each residual block, one value per resolution.
         head_dim: Channels per attention head. All heads share one key/value head.
         ffn_ratio: Inner size of the gated feed-forward layers divided by the number of channels.

@@ -1,4 +1,4 @@
-"""SnapGen's U-Net (arXiv 2412.09619), the convolutional network that the paper's ladder is compared with (Fig. 3).
+"""SnapGen's U-Net (arXiv 2412.09619), the convolutional network with which the paper compares its ladder (Fig. 3).
 
 SnapGen's code has not been published. The layers are taken from diffusers' DreamLite, an open network based on SnapGen.
 

@@ -13,7 +13,7 @@ def broadcast_time(time: Tensor, like: Tensor) -> Tensor:
 
 
 def interpolate(data: Tensor, noise: Tensor, time: Tensor) -> Tensor:
-    """Compute x_t on the straight line from data to noise."""
+    """Compute x_t, the point at time t on the straight line from data to noise."""
     t = broadcast_time(time, data)
     return (1 - t) * data + t * noise
 

@@ -88,7 +88,7 @@ def portable_noise(seed: int, shape: tuple[int, ...]) -> Floats:
 
 
 def known_answers(count: int = 8) -> list[dict[str, Any]]:
-    """Return known answers for a manifest: for two seeds, the first words and normal numbers, as hexadecimal bits."""
+    """Return a manifest's known answers: the first words and normal numbers of two seeds, as hexadecimal bits."""
     return [
         {
             "seed": str(seed),

@@ -1,4 +1,4 @@
-"""Names of the samplers and noise generators. A configuration can be validated with them without importing torch.
+"""Names of the samplers and noise generators. This file does not import torch, so configurations are validated fast.
 
 To add a sampler, write a function of type ``Sampler`` in ``samplers.py`` and add its name here.
 """

@@ -44,7 +44,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class AndroidDevice:
-    """A connected device.
+    """A connected Android device.
 
     Attributes:
         serial: Serial number by which adb identifies the device.
@@ -111,7 +111,7 @@ def find_device(serial: str | None = None) -> AndroidDevice:
         )
     chosen = serial or next(iter(states))
     if states.get(chosen) != "device":
-        state = states.get(chosen, f"not connected; connected: {', '.join(sorted(states))}")
+        state = states.get(chosen, f"not connected; connected devices: {', '.join(sorted(states))}")
         raise RunError(f"Android device {chosen} is {state}")
 
     def read_property(name: str) -> str:

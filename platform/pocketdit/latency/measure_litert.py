@@ -57,7 +57,7 @@ def _threads_text(threads: int) -> str:
 
 
 def _cpu_name() -> str:
-    """Return the processor's name. On Linux, Python reports only the architecture, so /proc/cpuinfo is read."""
+    """Return the name of this machine's processor. On Linux, ``platform`` reports only the architecture."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -40,13 +40,13 @@ class Prediction:
 
 
 def save_fit(fit: Fit, path: Path = FILE) -> None:
-    """Save a fit for use by ``predict``."""
+    """Save a fit of the cost model for use by ``predict``."""
     write_atomically(path, json.dumps(dataclasses.asdict(fit), indent=1) + "\n")
 
 
 @cache
 def load_fit() -> Fit:
-    """Load the saved fit."""
+    """Load the saved fit of the cost model."""
     values = json.loads(FILE.read_text())
     return Fit(
         tuple(values["free"]),

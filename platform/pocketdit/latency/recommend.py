@@ -157,7 +157,7 @@ def hints(candidates: Sequence[Candidate], folder: RunFolder) -> list[str]:
 
 
 def next_command(best: Candidate, settings: Recommend, bundles: Sequence[Bundle], size: tuple[int, int]) -> str:
-    """Return the next command for the best candidate, which exports, verifies or measures it, or samples with it."""
+    """Return the command to run next. It exports, verifies or measures the best candidate, or samples with it."""
     point, target = best.point, best.target
     exported = matching_bundles(point, target, bundles)
     if best.cost.source == "measured":

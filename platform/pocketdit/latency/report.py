@@ -13,7 +13,7 @@ from pocketdit.latency.settings import Latency
 
 OTHER_DEVICE = "extrapolated: scaled from the iPhone 16 Pro Max with published figures, without measurements"
 OTHER_ENGINE = "extrapolated: scaled from the iPhone 14 Pro by the published latency ratio of one 8-bit U-Net"
-SMALL_GRAPH = "extrapolated: much smaller than any graph in the fit; fixed costs may be higher than predicted"
+SMALL_GRAPH = "extrapolated: this graph is much smaller than any in the fit; fixed costs may be higher than predicted"
 
 
 def prediction_caveats(census: Census, device: Device) -> str:

@@ -40,8 +40,8 @@ class Latency:
     """Settings of ``lightning latency``.
 
     Attributes:
-        device: Device to predict for, by default the calibrated device. With ``measure``, the name under which the
-            measurements are recorded, by default the name that the device reports.
+        device: Device for which latencies are predicted. By default, this is the calibrated device. With ``measure``,
+            the name under which the measurements are recorded, which defaults to the name that the device reports.
         measure: Where to measure instead of predicting: on this machine ("mac") or on a connected phone ("iphone").
         units: Core ML's compute units.
         iterations: Number of timed evaluations, after one warm-up evaluation.

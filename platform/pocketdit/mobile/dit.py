@@ -48,7 +48,7 @@ class MobileTimeEmbedding(nn.Module):
         self.modulation = pointwise(hidden, 6 * hidden)
 
     def forward(self, time: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the embedding (B, D, 1, 1) and the modulation (B, 6 * D, 1, 1) of time (B,)."""
+        """Return the embedding (B, D, 1, 1) and the modulation (B, 6 * D, 1, 1) for the times (B,)."""
         angles = 1000.0 * time[:, None, None, None] * self.rates
         embedding = self.embed(torch.cat([angles.cos(), angles.sin()], dim=1))
         return embedding, self.modulation(F.silu(embedding))

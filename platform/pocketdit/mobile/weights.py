@@ -29,7 +29,8 @@ _RULES = (
     (re.compile(r"\btables\.\d+\.offsets$"), "table"),
     (re.compile(r"^final_tables\.\d+\.offsets$"), "final_table"),
 )
-# Rows of a table that are scales. A block's table has (shift, scale, gate) twice; the final table has (shift, scale).
+# Indices of the scales among a table's rows. A block's table contains (shift, scale, gate) twice, and the final table
+# contains (shift, scale).
 _SCALE_ROWS = {6: (1, 4), 2: (1,)}
 
 

@@ -47,8 +47,8 @@ def allocate_bits(
         weights: Number of weights in each layer.
         errors: Output error of each layer at ``low`` bits.
         target: Maximum average, as computed by ``average_bits``.
-        low: Bits of insensitive layers.
-        high: Bits of sensitive layers.
+        low: Palette bits of insensitive layers.
+        high: Palette bits of sensitive layers.
 
     Returns:
         Palette bits of each layer.

@@ -31,8 +31,8 @@ def mixed_precision_palettes(
         network: The network, which is left unchanged.
         inputs: The network's arguments for each forward pass in which sensitivity is measured.
         average: Maximum average number of bits per weight, including the palettes.
-        low: Bits of insensitive layers.
-        high: Bits of sensitive layers.
+        low: Palette bits of insensitive layers.
+        high: Palette bits of sensitive layers.
         weight_threshold: Layers with at most this many weights are not palettized.
         gather: Function that sums measurements over all processes, so that every process allocates the same bits.
         ranking: Error that measures the sensitivity of a layer.

@@ -42,8 +42,8 @@ class QuantizationReport:
     Attributes:
         layers: The palettized layers in the order in which the network defines them.
         other_parameters: Number of all other parameters (biases, norms, tables, and small layers), which stay in fp16.
-        low_bits: Bits of insensitive layers.
-        high_bits: Bits of sensitive layers.
+        low_bits: Palette bits of insensitive layers.
+        high_bits: Palette bits of sensitive layers.
     """
 
     layers: tuple[LayerReport, ...]
@@ -102,8 +102,8 @@ def build_report(
         palettes: Palette of each layer.
         errors: Relative output error of each layer at ``low`` bits.
         mse: Mean squared output error of each layer at ``low`` bits.
-        low: Bits of insensitive layers.
-        high: Bits of sensitive layers.
+        low: Palette bits of insensitive layers.
+        high: Palette bits of sensitive layers.
     """
     layers = tuple(LayerReport(n, p.indices.numel(), p.bits, errors[n], mse[n]) for n, p in palettes.items())
     total = sum(parameter.numel() for parameter in network.parameters())

@@ -75,7 +75,7 @@ class Decode(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         """Decode latents (B, C, h, w) to images (B, 3, H, W) in [-1, 1]."""
-        images: Tensor = self.decoder.decode(latents)  # type: ignore[operator]  # torch does not know the method
+        images: Tensor = self.decoder.decode(latents)  # type: ignore[operator]  # not in torch's annotations
         return images
 
 

@@ -1,4 +1,4 @@
-"""Compare exported packages with PyTorch, using any function that runs packages."""
+"""Compare exported packages with PyTorch. Each export target provides a function that runs its packages."""
 
 import math
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence

@@ -20,5 +20,5 @@ def require_coreai() -> None:
 
 
 def silence_coreai() -> None:
-    """Hide coreai-torch's warning about versions of torch, which appears even for CPU builds of a validated version."""
+    """Hide coreai-torch's warning about the torch version, which appears even for CPU builds of validated versions."""
     warnings.filterwarnings("ignore", "coreai-torch has only been validated with torch")

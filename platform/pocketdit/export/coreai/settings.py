@@ -13,7 +13,7 @@ Form = Literal["split_einsum", "fused"]
 
 @dataclass(frozen=True, kw_only=True)
 class CoreAIExport(BaseExport):
-    """Export of one width of a network as Core AI packages.
+    """Settings for exporting one width of a network as Core AI packages.
 
     ``precision`` applies to weights and arithmetic. With float16, the operations on the time input remain in float32.
 

@@ -84,7 +84,7 @@ def convert(graph: Graph, path: Path, precision: Precision, target: Target) -> N
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            # With an empty table, operations such as einsum and pixel_shuffle are not decomposed.
+            # With an empty decomposition table, operations such as einsum and pixel_shuffle are not decomposed.
             program = torch.export.export(graph.module.eval(), tuple(graph.inputs.values())).run_decompositions({})
             ct.convert(
                 program,

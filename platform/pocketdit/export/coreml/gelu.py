@@ -17,5 +17,5 @@ def gelu(context: Any, node: Any) -> None:
     """Convert torch's gelu. ``approximate`` is a positional argument in TorchScript and a keyword in torch.export."""
     inputs = _get_inputs(context, node, min_expected=1)
     approximate = inputs[1] if len(inputs) > 1 else _get_kwinputs(context, node, "approximate", default=["none"])[0]
-    mode = _MODES[getattr(approximate, "val", approximate)]  # a keyword argument is a plain string
+    mode = _MODES[getattr(approximate, "val", approximate)]  # keyword arguments are plain strings without a ``val``
     context.add(Builder.gelu(x=inputs[0], mode=mode, name=node.name))

@@ -11,7 +11,7 @@ from pocketdit.export.common.settings import BaseExport
 
 @dataclass(frozen=True, kw_only=True)
 class CoreMLExport(BaseExport):
-    """Export of one width of a network as Core ML packages, in the paper's mobile form (supplement C).
+    """Settings for exporting one width of a network as Core ML packages, in the paper's mobile form (supplement C).
 
     ``precision`` applies to weights and arithmetic. With float16, the operations on the time input remain in float32.
 

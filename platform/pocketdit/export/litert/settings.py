@@ -35,7 +35,7 @@ class LiteRTRuntime:
 
 @dataclass(frozen=True, kw_only=True)
 class LiteRTExport(BaseExport):
-    """Export of one width of a network as .tflite files.
+    """Settings for exporting one width of a network as .tflite files.
 
     ``precision`` applies only to the weights. With float16, the files are half as large. The runtime chooses the
     precision of arithmetic.
