@@ -1,4 +1,4 @@
-"""The configuration of an evaluation: a subject, prompt sets and metrics (one YAML in ``experiments/eval/``)."""
+"""The configuration of an evaluation: a subject, prompt sets and metrics (one YAML file in ``experiments/eval/``)."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -19,8 +19,9 @@ class ClipScore:
     Args:
         prompts: Key of the prompt set in the evaluation.
         encoder: The CLIP model.
-        prefix: Text to insert before every prompt, such as "A photo depicts". As in the published code, a space follows
-            the prefix. It need not be part of the prefix (YAML drops spaces at the end of unquoted strings).
+        prefix: Text to insert before every prompt, such as "A photo depicts". As in the published code, a space is
+            inserted after the prefix, so the prefix need not end with one (YAML drops spaces at the end of unquoted
+            strings).
     """
 
     def __init__(self, prompts: str, encoder: ImageTextEncoder, prefix: str = "") -> None:

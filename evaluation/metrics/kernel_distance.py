@@ -39,8 +39,8 @@ def kernel_distance(
 ) -> KernelDistance:
     """Average ``squared_mmd`` over random subsets of features (N, D) and (M, D), as published.
 
-    If a set has fewer samples than ``subset_size``, the subsets are smaller. If a subset contains all samples of both
-    sets, only one subset is used.
+    If a set has fewer samples than ``subset_size``, the subsets are as large as the smaller set. If a subset contains
+    all samples of both sets, only one subset is used.
 
     Raises:
         UserError: There are fewer than 2 samples, the dimensions differ, or values are not finite.

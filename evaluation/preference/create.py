@@ -76,7 +76,7 @@ def _prepare(store: Store, loaded: Loaded[Preference], prompts: PromptSet) -> No
             store.create(now, prompts.prompts, list(settings.subjects), noise)
         except IntegrityError as error:
             raise RunError(
-                f"storage: another process is creating the study {settings.preference}; run again"
+                f"storage: another process is creating the study {settings.preference}; run the command again"
             ) from error
         return
     require_same_design(settings.preference, study.design, now)
@@ -117,7 +117,7 @@ def _print_summary(loaded: Loaded[Preference], prompts: int) -> None:
     hand = min(settings.pairs_per_rater, pairs)
     print(f"study    {settings.folder}: {counted(pairs, 'pair')}, of which each rater compares {hand}")
     raters = counted(math.ceil(pairs / hand), "rater")
-    print(f"         {raters} for at least one vote on each pair; plan for several times as many")
+    print(f"         at least {raters} needed for one vote on each pair; plan for several times as many")
     if settings.raters:
         print(f"raters   {settings.raters} tokens in {Path(settings.folder) / FILE_NAME}")
     words = [operand(loaded.path), *map(str, loaded.overrides)]

@@ -73,7 +73,7 @@ def deal(cards: int, hand: int, seed: int, rater: int) -> list[int]:
     """
     first = rater * hand
     dealt: list[int] = []
-    held: set[int] = set()  # the start of the hand that continues in the next deck
+    held: set[int] = set()  # the cards of a hand that continues in the next deck
     for number in range((first + hand - 1) // cards + 1):
         deck = list(range(cards))
         Random(repr(("deck", seed, number))).shuffle(deck)

@@ -18,7 +18,7 @@ _TOKEN, _LINK = "token", "link"
 
 
 def invite(store: Store, plan: Plan, folder: Path, count: int) -> None:
-    """Add raters until ``count`` have been invited. Their tokens are first written to the file."""
+    """Add raters until ``count`` have been invited. All tokens are written to the file first."""
     path = folder / FILE_NAME
     tokens = read_tokens(path)
     if len(tokens) < count:

@@ -1,4 +1,4 @@
-"""The configuration of a preference study (one YAML in ``experiments/eval/studies/``)."""
+"""The configuration of a preference study (one YAML file in ``experiments/eval/studies/``)."""
 
 from dataclasses import dataclass, field
 from itertools import combinations

@@ -36,7 +36,7 @@ _FILES = {
 
 
 class CompBenchPrompts:
-    """The 300 validation prompts of a category of T2I-CompBench, with 10 images per prompt.
+    """The 300 validation prompts of one T2I-CompBench category, with 10 images per prompt.
 
     Args:
         folder: Folder that contains t2i_compbench/.

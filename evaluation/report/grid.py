@@ -6,7 +6,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from evaluation.contract import ImageSet, Result, open_image
 
-_TILE, _CAPTION, _LABELS, _COLUMNS = 160, 46, 60, 5  # sizes in pixels, and tiles per row
+_TILE, _CAPTION, _LABELS = 160, 46, 60  # side of a tile, height of a caption, and width of the row labels, in pixels
+_COLUMNS = 5  # tiles per row
 _MOST = 500  # maximum number of characters of a caption to wrap, far more than fit
 
 

@@ -94,7 +94,7 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Return the percentile bootstrap interval (Efron 1979) of the mean of the prompts' values.
 
-    Prompts are resampled, not images. Equal values and seeds yield equal intervals.
+    Prompts are resampled, not images. The same values and seed always yield the same interval.
 
     Raises:
         UserError: There are fewer than 2 values, or one is not finite.

@@ -9,7 +9,7 @@ from evaluation.metrics.text_limits import truncation
 
 
 class ClipSimilarity:
-    """Cosine similarity of image and prompt, not scaled and not clamped.
+    """Cosine similarity between an image and its prompt, neither scaled nor clamped.
 
     Args:
         encoder: The CLIP model; the published model is OpenAI's ViT-B/32.
@@ -23,7 +23,7 @@ class ClipSimilarity:
         self.protocol: Mapping[str, Any] = {"scorer": "clip_similarity", "prefix": "", "scale": 1}
 
     def score(self, images: Sequence[ImageArray], prompt: Prompt) -> list[float]:
-        """Return the cosine similarity of each image and the prompt."""
+        """Return the cosine similarity between each image and the prompt."""
         text = self.encoder.encode_texts([prompt.text])[0]
         return [float(cosine) for cosine in self.encoder.encode_images(images) @ text]
 

@@ -170,7 +170,7 @@ def check_golden(data: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
 
 def _golden_difference(case: Mapping[str, Any]) -> str | None:
     detections: dict[str, list[Detection]] = {}
-    colors: dict[int, str] = {}  # by identity, because two detections may differ only in color
+    colors: dict[int, str] = {}  # keyed by object identity, because two detections may differ only in color
     for label, items in case["detections"].items():
         for (left, top, right, bottom, score), color in items:
             detection = Detection(label, score, (left, top, right, bottom))

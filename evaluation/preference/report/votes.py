@@ -12,7 +12,7 @@ from evaluation.preference.storage import tables
 
 @dataclass(frozen=True)
 class Answer:
-    """A stored answer, including what raters could not see.
+    """A stored answer, including details that raters could not see.
 
     Attributes:
         rater: Number of the rater.

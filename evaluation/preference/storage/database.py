@@ -33,7 +33,7 @@ def connect(url: str) -> Engine:
     is_sqlite = backend == "sqlite" and parsed.database not in (None, "", ":memory:")
     if not is_sqlite and backend != "postgresql":
         raise ConfigError(f"storage: {mask(url)} must be sqlite:///FILE or postgresql://USER@HOST/DATABASE")
-    if parsed.drivername == "postgresql":  # SQLAlchemy would choose a driver that is not part of the extra
+    if parsed.drivername == "postgresql":  # SQLAlchemy's default driver may not be the one that the extra installs
         parsed = parsed.set(drivername="postgresql+psycopg2")
     options: dict[str, Any] = {"connect_args": {"timeout": _WAIT_SECONDS}} if is_sqlite else {"pool_pre_ping": True}
     try:

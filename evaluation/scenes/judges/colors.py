@@ -16,7 +16,7 @@ Mask = NDArray[np.bool_]
 FOREGROUND_DISTANCE = 20.0  # minimum Lab distance from the background; object colors are more than 50 away from it
 _SMOOTHING = 0.8  # standard deviation, in pixels, of a blur that reduces the noise of generated images
 _SPREAD = 12.0  # standard deviation of a color in Lab; about a quarter of the smallest distance between object colors
-_INNER_DEPTH = 0.6  # fraction of a mask's maximum depth; excludes the blended edge
+_INNER_DEPTH = 0.6  # minimum depth of the inner part of a mask, relative to its maximum; excludes the blended edge
 
 
 def smooth_lab(image: ImageArray) -> Floats:

@@ -94,7 +94,7 @@ def parse_question(text: str) -> Question:
     """Parse a question. Case and the question mark are ignored, and "gray" is treated as "grey".
 
     Raises:
-        UserError: The question does not have one of the forms above.
+        UserError: The question does not have one of the forms that the module's docstring lists.
     """
     body = re.sub(r"\s+", " ", text.lower().replace("gray", "grey")).strip(" ?.")
     question = _parse_background(body) or _parse_relation(body) or _parse_attribute(body) or _parse_existence(body)

@@ -49,9 +49,9 @@ def scene_geneval(count: int, seed: int) -> PromptSet:
     - single_object: A shape of any color.
     - two_object: Two shapes of any color.
     - counting: An exact number of one shape.
-    - position: Two shapes of any color in a relation.
-    - colors: A shape in its color.
-    - color_attr: Two shapes, each in its color.
+    - position: Two shapes of any color in a given relation.
+    - colors: A shape of a given color.
+    - color_attr: Two shapes, each of a given color.
 
     Two objects always differ in shape, because GenEval considers only the best detection of a class. Some prompts
     mention a size, place or background, which is never judged. No prompt is repeated until the held-out captions of its
