@@ -95,7 +95,7 @@ def render_objects() -> Callable[..., ImageArray]:
 
 
 class TinyClip:
-    """A small CLIP from transformers that has random weights and reads texts as bytes."""
+    """A small CLIP from transformers with random weights, which reads the bytes of a text as tokens."""
 
     backend = Backend("tiny-clip", "random")
 

@@ -319,7 +319,7 @@ def test_evaluation_stores_the_throughput_of_a_run(
     assert result["scores"]["overall"]["value"] > 0
     assert result["scores"]["batch"]["value"] == 2
     assert (result["protocol"]["subject"]["steps"], result["protocol"]["subject"]["width"]) == (3, 0.5)
-    dtype = result["protocol"]["subject"]["dtype"]  # depends on the processor
+    dtype = result["protocol"]["subject"]["dtype"]  # the dtype depends on the processor
     assert f"3 steps, guidance 1, {dtype}, 64x96 pixels, batches of 2, CPU" in capsys.readouterr().out
     assert (file.parent / "report.html").is_file()
     with sqlite3.connect(tmp_path / "mlflow.db") as database:

@@ -83,6 +83,6 @@ def test_a_network_without_a_mobile_form_has_no_predicted_latency(tiny: list[str
 
     subject = object.__new__(Run)
     subject.experiment = load(PRETRAIN, tiny, Experiment).config
-    subject.sampling = replace(subject.experiment.sampling, size=(136, 136))  # yields latents of 17x17
+    subject.sampling = replace(subject.experiment.sampling, size=(136, 136))  # latents of 17x17, an odd size
     subject.width, subject.folder = 0.5, run_folder.RunFolder(tmp_path)
     assert set(cost_columns(subject)) == {"parameters M 0.5x", "size MB 0.5x"}

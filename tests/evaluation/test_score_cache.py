@@ -22,7 +22,7 @@ calls: list[str] = []
 
 
 class Counter:
-    """Records its calls and returns a given value for one of two prompts."""
+    """A metric that records its calls and returns a given value for one of two prompts."""
 
     def __init__(self, prompts: str, text: str = "", value: float = 0.5, overall: float = 0.5) -> None:
         self.text, self.value, self.overall = text, value, overall
@@ -38,7 +38,7 @@ class Loss:
 
 
 class Answerer:
-    """Answers with the length of the question."""
+    """A judge whose probability of "yes" is proportional to the length of the question."""
 
     backend = Backend("answerer", "1")
 

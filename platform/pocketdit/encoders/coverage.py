@@ -84,7 +84,7 @@ class CaptionCoverage:
 
 
 def coverage_lines(coverages: Mapping[str, CaptionCoverage], *, complete: bool) -> list[str]:
-    """Return the lines of all splits.
+    """Return the lines of all splits, in the order of the splits.
 
     Args:
         coverages: Mapping from the name of each split to its counts.

@@ -83,7 +83,7 @@ class WordEncoder(WordTokenEncoder):
         return self.embed(captions, lambda words: hashed_words(words, self.width, self.max_tokens))
 
     def portable(self) -> PortableText:
-        """Return the graph, which only adds the positions, because the tokenizer computes the vectors."""
+        """Return a tokenizer that computes the word vectors, and a graph that only adds the positions."""
         return self.portable_vectors("hashed_words")
 
 
@@ -106,5 +106,5 @@ class PhraseEncoder(WordTokenEncoder):
         return self.embed(captions, lambda words: hashed_phrases(words, self.width, self.max_tokens))
 
     def portable(self) -> PortableText:
-        """Return the graph, which only adds the positions, because the tokenizer computes the vectors."""
+        """Return a tokenizer that computes the word vectors, and a graph that only adds the positions."""
         return self.portable_vectors("hashed_phrases")

@@ -18,7 +18,7 @@ from pocketdit.errors import ConfigError
 
 
 def identify(encoder: object) -> dict[str, Any]:
-    """Return an encoder's class, arguments (including defaults), and hash of the weights, as JSON values."""
+    """Return an encoder's class, its arguments including defaults, and a hash of its weights, as JSON values."""
     arguments = encoder.init_args if isinstance(encoder, FrozenModule) else {}
     return {
         "class": _class_name(type(encoder)),

@@ -86,12 +86,12 @@ class ClipTextEncoder(_PretrainedEncoder):
         super().__init__(tokenizer, model, repository, max_tokens)
 
     def portable(self) -> PortableText:
-        """Return the graph, which takes token IDs, and the tokenizer's files."""
+        """Return the tokenizer with its file, and a graph that takes token IDs."""
         tokenizer = {"kind": "clip", "file": "tokenizer.json", "pad": self.tokenizer.pad_token_id}
         files = {"tokenizer.json": self.tokenizer.backend_tokenizer.to_str().encode()}
         ids = torch.full((1, self.max_tokens), int(self.tokenizer.eos_token_id), dtype=torch.int32)
         mask = (torch.arange(self.max_tokens)[None] < self.max_tokens // 2).float()
-        graph = LastHiddenStates(copy.deepcopy(self.model).float())  # a copy, because float() works in place
+        graph = LastHiddenStates(copy.deepcopy(self.model).float())  # copied first, because float() works in place
         return PortableText(tokenizer, graph, {"ids": ids, "mask": mask}, files)
 
     @classmethod

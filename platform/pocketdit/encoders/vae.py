@@ -116,7 +116,7 @@ def _subfolder(repository: Path) -> str | None:
 
 
 def _load(repository: str, kind: AutoencoderKind, revision: str | None, dtype: torch.dtype) -> Any:
-    import diffusers  # takes seconds and is needed only here
+    import diffusers  # this import takes seconds and is needed only here
 
     name = AUTOENCODER_CLASSES[kind]
     source: dict[str, Any] = {

@@ -86,7 +86,7 @@ class WordVectorEncoder(WordTokenEncoder):
         return vector
 
     def portable(self) -> PortableText:
-        """Return the graph, which takes the token IDs of every word, and the tokenizer's file."""
+        """Return the tokenizer with its file, and a graph that takes the token IDs of every word."""
         module = WordVectorGraph(self.vectors, self.positions, self._context)
         mask = (torch.arange(self.max_tokens)[None] < self.max_tokens // 2).float()
         ids = torch.arange(self.max_tokens * MAX_PIECES, dtype=torch.int32).reshape(1, self.max_tokens, MAX_PIECES)

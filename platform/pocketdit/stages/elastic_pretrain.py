@@ -244,7 +244,7 @@ class ElasticPretrain(LightningModule, Stage):
         yield self.ema
 
     def preview(self, final: bool) -> Preview | None:
-        """Sample the configured prompts at every width."""
+        """Sample images for the configured prompts at every width."""
         return sampled_preview(self, self.ema_network(), self.encoders, self.sampling, final)
 
     def weights(self) -> dict[str, Tensor]:

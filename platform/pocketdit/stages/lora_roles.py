@@ -23,7 +23,7 @@ def add_roles(network: ElasticDiT, rank: int, alpha: float) -> None:
 
 
 def role_parameters(networks: PerWidthNetworks, role: str) -> list[nn.Parameter]:
-    """Return the LoRA weights of a role at all widths, from narrow to wide."""
+    """Return the LoRA weights of a role (student, critic or EMA) at all widths, from narrow to wide."""
     by_width = [networks.for_width(width) for width in sorted(networks.spec.widths)]
     return [parameter for network in by_width for parameter in adapter_parameters(network, role).values()]
 

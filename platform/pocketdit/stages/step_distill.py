@@ -311,7 +311,7 @@ class StepDistill(LightningModule, Stage):
         return ema_active(self.networks)
 
     def preview(self, final: bool) -> Preview | None:
-        """Sample the configured prompts at every width."""
+        """Sample images for the configured prompts at every width."""
         return sampled_preview(self, self.ema_network(), self.encoders, self.sampling, final)
 
     def weights(self) -> dict[str, Tensor]:

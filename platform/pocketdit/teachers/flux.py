@@ -44,7 +44,7 @@ def text_encoders(repository: str, revision: str | None, max_tokens: int, dtype:
 
 
 def text_shapes(config: Mapping[str, Any], _tokens: int, max_tokens: int) -> list[TextShape]:
-    """Return the shapes of the tokens of T5 and CLIP."""
+    """Return the shapes of T5's and CLIP's tokens."""
     return [TextShape(max_tokens, config["joint_attention_dim"]), TextShape(1, config["pooled_projection_dim"])]
 
 

@@ -76,7 +76,7 @@ class QwenImageTextEncoder(TeacherTextEncoder):
             DEFAULT_FOLDER,
             getattr(torch, dtype),
         )
-        self.model = whole.model.language_model  # includes the final RMSNorm; the other parts are discarded
+        self.model = whole.model.language_model  # includes the final RMSNorm; the rest of the model is discarded
         self.width = int(self.model.config.hidden_size)
         self.freeze()
 

@@ -50,7 +50,7 @@ def text_encoders(repository: str, revision: str | None, max_tokens: int, dtype:
 
 
 def text_shapes(config: Mapping[str, Any], _tokens: int, max_tokens: int) -> list[TextShape]:
-    """Return the shapes of the tokens of T5 and both CLIP models."""
+    """Return the shapes of T5's tokens and of both CLIP models' tokens."""
     clip_tokens, small = 78, 768
     return [
         TextShape(max_tokens, config["joint_attention_dim"]),

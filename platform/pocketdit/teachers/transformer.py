@@ -10,12 +10,12 @@ from pocketdit.teachers.architecture import Architecture
 
 
 def load_transformer(architecture: Architecture, repository: str, revision: str | None, dtype: torch.dtype) -> Any:
-    """Load the transformer of a repository on the CPU.
+    """Load a repository's transformer onto the CPU.
 
     Raises:
         RunError: The checkpoint is missing, incomplete, or of the wrong kind.
     """
-    import diffusers  # takes seconds and is needed only here
+    import diffusers  # this import takes seconds and is needed only here
 
     loader = getattr(diffusers, architecture.transformer)
     description = f"a {architecture.transformer}"

@@ -25,7 +25,8 @@ def compile_blocks(network: Backbone) -> None:
 
     The blocks of a level share one compiled graph per width and image size.
     """
-    # Each width and image size needs its own graph. Beyond the default limit, torch silently falls back to eager mode.
+    # Each width and image size needs its own graph. If there are more graphs than the limit, torch silently falls back
+    # to eager mode.
     torch._dynamo.config.recompile_limit = 256
     for block in network.blocks():
         block.compile()

@@ -57,5 +57,5 @@ GPUS = (
 
 
 def find_gpu(name: str) -> Gpu | None:
-    """Return the figures of the GPU with the name that torch reports, or None if the GPU is not listed."""
+    """Return the figures for a GPU name reported by torch, or None if the GPU is not listed."""
     return next((gpu for gpu in GPUS if gpu.name in name), None)

@@ -94,7 +94,7 @@ class KernelCounter(TorchDispatchMode):
         return result
 
     def count_gradient(self, parameter: Tensor) -> None:
-        """Record that a parameter's gradient has been created. Register this method as a hook of the parameter."""
+        """Record that a parameter's gradient has been created. Register this method as a hook on the parameter."""
         assert parameter.grad is not None
         self.gradients += parameter.grad.nbytes
 
@@ -201,7 +201,7 @@ def fused_attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """Launch the kernel that PyTorch would select on a GPU: FlashAttention, or the efficient kernel if there is a mask.
+    """Launch the kernel that PyTorch selects on a GPU: FlashAttention, or memory-efficient attention with a mask.
 
     The arguments are the same as for ``scaled_dot_product_attention``.
     """

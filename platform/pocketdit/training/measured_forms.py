@@ -98,5 +98,5 @@ class MeasuredForms:
         return dict(self.chosen) if store is None else {**self.chosen, **shared_choices(store)}
 
     def load_state_dict(self, state: Mapping[str, str]) -> None:
-        """Restore the choices."""
+        """Restore the choices from a checkpoint."""
         self.chosen = dict(state)

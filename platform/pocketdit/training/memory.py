@@ -12,9 +12,9 @@ LARGEST_MMAP_THRESHOLD = 32 * 2**20
 def keep_freed_memory() -> None:
     """Keep the memory of freed tensors in the process instead of returning it to the operating system.
 
-    A training step frees its activations, and the next step allocates them again. By default, glibc returns their
-    memory in between, so the operating system maps and clears thousands of pages per step. This function does nothing
-    with other C libraries.
+    A training step frees its activations, and the next step allocates them again. By default, glibc returns the memory
+    to the system in between, so the operating system maps and clears thousands of pages per step. With other C
+    libraries, this function does nothing.
     """
     if platform.libc_ver()[0] != "glibc":
         return

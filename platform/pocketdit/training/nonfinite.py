@@ -17,7 +17,7 @@ from pocketdit.files import write_atomically
 def stop_unless_finite(values: Mapping[str, Tensor], batch: Mapping[str, Any], module: LightningModule) -> None:
     """Stop the run if a value is NaN or infinite.
 
-    This is called before the optimizer step, so the weights and the last checkpoint remain valid.
+    Call this function before the optimizer step, so that the weights and the last checkpoint remain valid.
 
     Args:
         values: Mapping from names to losses or gradient norms.

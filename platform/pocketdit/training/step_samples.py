@@ -7,7 +7,7 @@ from torch import nn
 
 
 class StepSamples:
-    """Counts the samples in the batches of a step. The last batch of a bucket may be smaller than the others.
+    """Counts the samples in the batches of a step. The last batch of an image-size bucket may be smaller than the rest.
 
     When a batch is processed, the total number of samples in its step is not known yet. The batch's loss is therefore
     weighted relative to the first batch, and the gradients are corrected at the end of the step. If all batches have

@@ -23,7 +23,7 @@ NAMES = ["cat", "dog", "cup"]
 
 
 def save_owlv2(folder: Path) -> Path:
-    """Save a tiny OWLv2 that reads text as letters."""
+    """Save a tiny OWLv2 whose tokenizer splits text into letters."""
     letters = "abcdefghijklmnopqrstuvwxyz"
     vocabulary = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
     shared = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}

@@ -16,7 +16,7 @@ TEXTS = ["a cat", "a dog on a mat", ""]
 
 
 def save_clip(folder: Path, processor: Path | None = None) -> Path:
-    """Save a tiny CLIP that reads text as letters, and its processor, which may be in another folder."""
+    """Save a tiny CLIP whose tokenizer splits text into letters, with its processor in the same or another folder."""
     letters = "abcdefghijklmnopqrstuvwxyz"
     vocabulary = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
     shared = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}

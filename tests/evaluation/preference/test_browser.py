@@ -45,7 +45,7 @@ def stored(tmp_path: Path) -> list[tuple[int, int, str, str]]:
 
 
 def start(page: "Page", address: str) -> list[str]:
-    """Open the study, start it, and return a list to which errors on the page are added."""
+    """Open the study, start it, and return a list to which the page's errors will be added."""
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)

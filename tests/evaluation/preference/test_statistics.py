@@ -54,7 +54,7 @@ def test_interval_of_the_opposite_pair_is_mirrored() -> None:
 def test_equal_votes_have_an_exact_interval_for_the_fewer_clusters() -> None:
     result = win_rate([vote(rater, prompt, 1) for rater in range(5) for prompt in "uvwxyz"])
     assert result.rate == 1
-    assert result.interval == pytest.approx((0.025 ** (1 / 5), 1))  # five wins in five votes: low ** 5 = 0.025
+    assert result.interval == pytest.approx((0.025 ** (1 / 5), 1))  # as for five votes: low ** 5 = 0.025
     losses = win_rate([vote(rater, prompt, 0) for rater in range(5) for prompt in "uvwxyz"])
     assert losses.interval == pytest.approx((0, 1 - 0.025 ** (1 / 5)))
     assert win_rate([vote(0, "x", 0.5), vote(1, "y", 0.5)]).interval is None

@@ -44,7 +44,7 @@ def pipeline(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def qwen_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved Qwen-Image pipeline with a few thousand random weights, which reads text as bytes."""
+    """A saved Qwen-Image pipeline with a few thousand random weights and a tokenizer that splits text into bytes."""
     from diffusers import AutoencoderKLQwenImage, FlowMatchEulerDiscreteScheduler, QwenImagePipeline
     from diffusers import QwenImageTransformer2DModel as Transformer
     from tokenizers import pre_tokenizers

@@ -126,7 +126,7 @@ def test_links_to_missing_files_are_an_error(link: str, tmp_path: Path) -> None:
         names(tmp_path, PromptSet("one", (Prompt("a", "x"),)))
     (tmp_path / link).unlink()
     (tmp_path / "a" / "0001.png").symlink_to(tmp_path / "real.png")
-    (tmp_path / "stray.png").symlink_to(tmp_path / "missing.png")  # belongs to no prompt
+    (tmp_path / "stray.png").symlink_to(tmp_path / "missing.png")  # this broken link belongs to no prompt
     assert names(tmp_path, PromptSet("one", (Prompt("a", "x"),))) == {"a": ["a/0000.png", "a/0001.png"]}
 
 
@@ -173,7 +173,7 @@ METADATA = {
         ({"include": [{"class": "dog", "count": 3}]}, "include is .*3.* has .*2"),
         ({"exclude": [{"class": "dog", "count": 4}]}, r"exclude is .*4.* has .*3"),
         ({"exclude": []}, r"exclude is \[\], but .* has .*3"),
-        ({"exclude": None}, r"exclude is \[\], but .* has .*3"),  # the line has no such field
+        ({"exclude": None}, r"exclude is \[\], but .* has .*3"),  # the line has no "exclude"
         ({"tag": None}, None),
     ],
 )

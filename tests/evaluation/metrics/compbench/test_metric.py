@@ -75,7 +75,7 @@ def test_protocol_states_counts_and_judges(spatial: ImageSet) -> None:
 def test_all_categories_from_prompt_files_to_overall(
     tmp_path: Path, render_objects: Callable[..., ImageArray], clip: ImageTextEncoder, save: Save
 ) -> None:
-    """Follow a user's steps from prompt files to images, one metric per category, and the overall score."""
+    """Follow a user's steps: prompt files, images, one metric per category, and the overall score."""
     texts = {
         **{f"{n}_val.txt": "a red circle and a blue square" for n in ("color", "shape", "texture", "non_spatial")},
         "spatial_val.txt": "a circle on the left of a square",

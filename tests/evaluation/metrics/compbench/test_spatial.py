@@ -23,7 +23,7 @@ CASES: list[tuple[str, tuple[float, float], tuple[float, float], float]] = [
     ("on top of", (0, 0), (0, 200), 0.0),
     ("on the left of", (0, 0), (200, 200), 0.0),  # the offset is the same along both axes
     ("on the left of", (0, 0), (50, 0), 0.1 / (50 / 150)),
-    ("on the top of", (0, 0), (0, 90), 1.0),  # IoU 10 / 190, below 0.1
+    ("on the top of", (0, 0), (0, 90), 1.0),  # the IoU is 10 / 190, which is below 0.1
     ("next to", (0, 0), (300, 149), 1.0),
     ("next to", (0, 0), (300, 150), 0.5),
     ("near", (0, 0), (200, 300), 0.5),

@@ -47,7 +47,7 @@ class PixelColorReader:
 
 
 def save_image(path: Path, *boxes: tuple[int, int, int, int, str], hole: bool = False) -> Path:
-    """Save a white image with rectangles (left, top, width, height, color). ``hole`` removes a quarter of each."""
+    """Save a white image with rectangles (left, top, width, height, color). ``hole`` removes a quarter of each one."""
     image = np.full((100, 100, 3), 255, np.uint8)
     for left, top, width, height, color in boxes:
         image[top : top + height, left : left + width] = RGB[color]
