@@ -101,7 +101,7 @@ def assa_call(module: AdaptiveSparseSelfAttention, x: Tensor, qkv: QKV) -> Calla
 
 
 def score_fraction(tokens: int) -> float:
-    """Return the fraction of the score matrix that ASSA computes: 1/4 for compressed keys, plus that of the blocks."""
+    """Return the fraction of the score matrix that ASSA computes: 1/4 for compressed keys plus the blocks' share."""
     edges = block_edges(tokens, BLOCKS)
     last = len(edges) - 1
     visible = [edges[min(i + RADIUS + 1, last)] - edges[max(i - RADIUS, 0)] for i in range(last)]
@@ -160,7 +160,7 @@ def workloads(device: torch.device, quick: bool) -> dict[str, Workload]:
 
 
 def compare_forms(name: str, workload: Workload, rounds: int) -> list[dict[str, Any]]:
-    """Time all forms of a computation with and without gradients and, on a CPU, in both dtypes for bf16 inputs."""
+    """Time all forms of a computation with and without gradients and, on a CPU, both dtypes for bf16 inputs."""
     rows = []
     for gradient in (False, True):
         item = replace(workload, gradient=gradient)
@@ -204,7 +204,7 @@ def print_forms(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def print_rows(rows: Sequence[dict[str, Any]]) -> None:
-    """Print a table with one row per number of tokens and dtype."""
+    """Print a table with one row for each combination of token count and dtype."""
     names = list(rows[0]["seconds"])
     body = [
         [row["tokens"], row["dtype"], *(format_median(row["seconds"][name]) for name in names), row["ratio"]]

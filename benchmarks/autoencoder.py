@@ -43,9 +43,10 @@ from pocketdit.running.grids import image_grid
 SIDE = 128
 NOISE = (0.0, 0.05, 0.1)
 SHIPPED = Path(__file__).parent.parent / "platform" / "pocketdit" / "encoders" / "weights" / "pictograms.safetensors"
-RECORDED = ("seed", "architecture", "stage", "optimizer", "training")  # independent of the machine
+# Sections of the configuration that do not depend on the machine.
+RECORDED = ("seed", "architecture", "stage", "optimizer", "training")
 _BATCH = 32
-_SHOWN = 4  # images of each kind in the grid
+_SHOWN = 4  # number of images of each kind in the grid
 
 
 def held_out() -> dict[str, Tensor]:
@@ -85,7 +86,7 @@ def measure(autoencoder: Autoencoder, images: Tensor, levels: Sequence[float] = 
 
 
 def border_gradient(images: Tensor, factor: int) -> float:
-    """Return the mean squared difference between neighboring pixels across borders, divided by that elsewhere.
+    """Return the mean squared difference between neighboring pixels across position borders, divided by that elsewhere.
 
     Args:
         images: Images (B, 3, H, W).

@@ -178,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="write the scores to this file")
     args = parser.parse_args(arguments)
     try:
-        encoder = EfficientNetLite0()  # loaded first, because its weights may be missing
+        encoder = EfficientNetLite0()  # loaded before training, so that missing weights are reported early
         print_machine()
         with TemporaryDirectory(prefix="decoder_adversarial") as temporary:
             runs = args.runs or Path(temporary)

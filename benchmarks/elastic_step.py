@@ -2,11 +2,11 @@
 
     python benchmarks/elastic_step.py [--compile] [--json PATH]
 
-The elastic step is the step of the training stage with a full-width and a half-width network: Eq. 4 and 5, adaptive
-scaling, gradient clipping, optimizer, EMA. For separate training, each network has its own stage, optimizer, clipping
-and EMA, and a batch of the same size. Neither side includes encoders or data loading. Peak memory is measured in a
-separate process for each of the three networks, starting before the network is built. The peaks of the two separate
-networks are added.
+The elastic step is a step of the training stage with a full-width and a half-width network. It includes Eq. 4 and 5,
+adaptive scaling, gradient clipping, the optimizer and the EMA. In separate training, each network has its own stage,
+optimizer, clipping and EMA, and a batch of the same size. Neither measurement includes encoders or data loading. Peak
+memory is measured in a separate process for each of the three networks, starting before the network is built. The peaks
+of the two separate networks are added.
 """
 
 import json
@@ -128,7 +128,7 @@ def peak_memory(network: str, case: Case, compiled: bool) -> int:
 
     The result is exact only in a new process, because a process that has done other work reuses freed memory.
     """
-    build_step(network, cases()["tiny"])()  # loads all libraries, whose memory is not the network's
+    build_step(network, cases()["tiny"])()  # loads all libraries, which are not part of the network's memory
     memory = PeakMemory()
     step = build_step(network, case, compiled)
     for _ in range(3):
@@ -167,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--peak-of", choices=NETWORKS, help="print the peak memory of this network and exit (used internally)"
     )
-    parser.add_argument("--case", choices=list(cases()), help="the case for --peak-of")
+    parser.add_argument("--case", choices=list(cases()), help="case to measure with --peak-of")
     args = parser.parse_args(arguments)
     if args.peak_of:
         print(json.dumps(peak_memory(args.peak_of, cases()[args.case], args.compile)))

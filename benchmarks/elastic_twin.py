@@ -3,7 +3,7 @@
 The supernet is the one in ``experiments/elastic_pretrain.yaml`` with the widths 0.5x and 1x, which represent the
 paper's 0.4B and 1.6B models. The standalone networks have the same architecture as the sub-networks, including the
 width of the text tokens. All networks are trained on the same data and noise for the same number of steps. The feature
-distance is the one of the embedded evaluation, not DINO-FID. The footprint is the growth of a process's peak memory
+distance is the metric of the embedded evaluation, not DINO-FID. The footprint is the growth of a process's peak memory
 while it builds a network and trains it for three steps. It includes weights, EMA, gradients, optimizer state and
 activations (``benchmarks/elastic_step.py``).
 
@@ -87,7 +87,7 @@ def feature_distance(run: Run, width: float, args: argparse.Namespace) -> float:
             "tracking": {"uri": f"sqlite:///{args.runs}/mlflow.db"},
         }
     )
-    assert report is not None  # only ranks other than 0 return None
+    assert report is not None  # evaluate returns None only on ranks other than 0
     return report.results[0].scores["overall"].value
 
 

@@ -50,7 +50,7 @@ def parse_entry(text: str) -> Entry:
     """Parse a command-line entry.
 
     Raises:
-        ConfigError: The text does not have the form of an entry.
+        ConfigError: The text is not a valid entry.
     """
     match = _PATTERN.fullmatch(text)
     if match is None:
@@ -66,7 +66,7 @@ def parse_entry(text: str) -> Entry:
 
 
 def score_entry(entry: Entry, widths: Sequence[float], count: int, runs: Path, out: Path) -> Scores:
-    """Return each width's overall scores, in the order of the runs."""
+    """Return, for each width, the overall scores of the entry's runs, in the order of the runs."""
     from evaluation.metrics.geneval.metric import GenEval
     from evaluation.prompts.scenes import SceneGenEval
     from evaluation.scenes.judges.colors import SceneColorReader

@@ -32,7 +32,7 @@ Moments = tuple[Floats, Floats]
 
 
 def moments(dimensions: int, seed: int) -> Moments:
-    """Return the mean and covariance of random features that are correlated and differ in variance, like real ones."""
+    """Return the mean and covariance of random features that are correlated and whose variances decay."""
     random = np.random.default_rng(seed)
     samples = random.normal(size=(2 * dimensions, dimensions)) * np.geomspace(1, 0.01, dimensions)
     mixing = random.normal(size=(dimensions, dimensions)) / math.sqrt(dimensions)

@@ -232,7 +232,7 @@ def candidates(family: Family) -> Iterator[Candidate]:
 
 
 def best(family: Family) -> Candidate:
-    """Return the candidate of a family whose largest deviation from the published counts is smallest."""
+    """Return the candidate with the smallest largest deviation from the published counts in a family."""
     return min(candidates(family), key=lambda candidate: candidate.worst)
 
 

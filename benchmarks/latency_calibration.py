@@ -1,8 +1,8 @@
 """Fit the latency cost model to the paper's ladder, and show how far it can be trusted.
 
 Prints the errors of all variants of the model, the predictions of the chosen variant for the ladder, for other
-published latencies and for graphs that have not been measured, and a simulation that shows how often its prediction
-intervals contain the latency. Also plots the predictions. This takes about ten seconds.
+published latencies and for graphs that have not been measured, and how often its prediction intervals contain the
+latency in a simulation. Also plots the predictions. This takes about ten seconds.
 
     python -m benchmarks.latency_calibration [--out docs/images/latency.png] [--save]
 

@@ -1,8 +1,8 @@
 """Simulates how often prediction intervals contain the latency of a new graph.
 
-In each draw, a true coefficient and an error for each graph are chosen at random, which determine the graphs' measured
-latencies. The model is fitted to the ladder's latencies, and each kind of prediction interval is checked for whether it
-contains the latency of one more graph.
+In each draw, the measured latency of every graph is simulated from a random true coefficient and a random error. The
+model is fitted to the ladder's latencies, and each kind of prediction interval is checked for whether it contains the
+latency of one more graph.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -149,7 +149,7 @@ def cached_nearest_bucket(width: int, height: int, buckets: tuple[Bucket, ...]) 
 
 
 def group_by_size(samples: Iterable[DecodedSample]) -> Iterator[Batch]:
-    """Yield batches of one image size as soon as they are full, and the incomplete ones at the end."""
+    """Yield a batch as soon as enough samples of one image size have arrived, and the incomplete batches at the end."""
     pending: dict[torch.Size, list[DecodedSample]] = {}
     for sample in samples:
         same = pending.setdefault(sample[0].shape, [])
@@ -188,7 +188,7 @@ def decode_pair(pair: tuple[bytes, bytes], buckets: tuple[Bucket, ...]) -> Decod
 
 
 def load_with_litdata(data: Data, workers: int) -> Iterator[Tensor]:
-    """Load with litdata, whose batches follow stored order and are split by image size."""
+    """Load with litdata in stored order, and split each of its batches by image size."""
     import litdata
 
     dataset = litdata.StreamingDataset(str(data.chunks), shuffle=False, drop_last=False)

@@ -1,4 +1,4 @@
-"""Show the nearest training image of every sampled image, and measure how much a run has memorized.
+"""Find the training image that is nearest to each sampled image, and measure how much a run has memorized.
 
     python -m benchmarks.nearest_images emoji_pretrain [--width 1] [--data data/openmoji] [--image PATH] [--json PATH]
 
@@ -33,7 +33,7 @@ _SHOWN = 8
 
 
 class Nearest(NamedTuple):
-    """The nearest training image of each of N images.
+    """The training images that are nearest to N images.
 
     Attributes:
         rows: Indices (N,) of the nearest images in the data set.

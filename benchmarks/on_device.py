@@ -61,7 +61,7 @@ PHONE = 2000 / 360  # latency of A divided by that of D on an iPhone 16 Pro Max 
 REQUIRED = 1.0  # LiteRT must be at least as fast as PyTorch
 TOLERANCE = Tolerance(max_error=1e-4)
 
-Key = tuple[str, str]  # network, runtime
+Key = tuple[str, str]  # names of the network and the runtime
 Pass = Callable[[], Tensor]
 
 

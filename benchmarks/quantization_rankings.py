@@ -29,10 +29,10 @@ class Comparison:
     """Both rankings of a network's layers.
 
     Attributes:
-        layers: All layers, most sensitive first by the relative error.
+        layers: All layers, in order of decreasing relative error.
         high: Number of bits for sensitive layers.
-        relative: Bits of each layer if the relative error decides.
-        mse: Bits of each layer if the mean squared error decides.
+        relative: Number of bits of each layer, as allocated by relative error.
+        mse: Number of bits of each layer, as allocated by mean squared error.
     """
 
     layers: tuple[LayerReport, ...]

@@ -25,7 +25,8 @@ from pocketdit.latency.deployments import bits_of
 from pocketdit.quantization.allocation import Ranking
 
 EXPERIMENT = Path(__file__).parent.parent / "experiments" / "quantize_finetune.yaml"
-UNTUNED = ("training.max_steps=1", "optimizer.init_args.lr=1e-30")  # changes no float32 weight
+# A single step, with a learning rate that is too small to change a float32 weight.
+UNTUNED = ("training.max_steps=1", "optimizer.init_args.lr=1e-30")
 
 
 def quantized_run(

@@ -96,7 +96,7 @@ def count(case: Case) -> dict[str, Any]:
     """Count a case's operations on the meta device, and predict the time of a step on every GPU.
 
     Returns:
-        Values for JSON. FLOPs, bytes and launches are averages per sample. The other costs are those of one process.
+        Values for JSON. FLOPs, bytes and launches are averages per sample. All other costs are those of one process.
     """
     path = ROOT / "experiments" / "paper" / f"{case.file}.yaml"
     experiment = load(path, case.overrides, kind_of(path)).config

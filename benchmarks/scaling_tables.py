@@ -93,12 +93,12 @@ def memory(case: Case) -> float:
 
 
 def per_gpu(case: Case, gpu: Gpu) -> float:
-    """Return the samples per second per GPU."""
+    """Return the predicted number of samples per second per GPU."""
     return float(case["samples"]) / step_time(case, gpu).seconds
 
 
 def gpu_hours(case: Case, gpu: Gpu) -> float:
-    """Return the total GPU hours."""
+    """Return the number of GPU hours that a case takes."""
     steps, processes = float(case["steps"]), float(case["processes"])
     return steps * step_time(case, gpu).seconds * processes / 3600
 

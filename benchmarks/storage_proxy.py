@@ -19,9 +19,9 @@ class StorageProxy:
         upstream: Port of the storage server on this machine.
         latency: Delay of each response in seconds.
         rate: Total bandwidth of all responses in bytes per second; None for no limit.
-        faults: Probabilities of three faults of a GET request: the connection is reset before the response, the status
-            is 503, or the connection is reset in the middle of the body.
-        seed: Seed of the faults.
+        faults: Probabilities of three kinds of faults in a GET request: the connection is reset before the response,
+            the status is 503, or the connection is reset in the middle of the body.
+        seed: Seed of the random faults.
 
     Attributes:
         port: Port of the proxy.

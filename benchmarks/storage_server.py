@@ -13,7 +13,7 @@ ACCESS_KEY, SECRET_KEY = "test-access", "test-secret"
 
 
 def free_port() -> int:
-    """Return an unused port of this machine."""
+    """Return an unused port on this machine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -3,9 +3,8 @@
 The data set stores latents of 1024x1024-pixel images (0.5 MB each), which are quick to decode, so that the connection
 is the bottleneck. A proxy delays every response and limits the bandwidth. The data module is timed with an empty cache
 ("cold"), with all shards in its cache ("warm"), and on local files. webdataset streams the same shards over HTTP, and
-litdata streams the same samples as chunks, both without an existing cache. "download" reads the shards with plain HTTP
-connections and discards them. Each library reads in its own order without shuffling; the data module shuffles within
-its windows.
+litdata streams the same samples as chunks. Both start without a cache. "download" reads the shards with plain HTTP
+connections and discards them. webdataset and litdata do not shuffle; the data module shuffles within its windows.
 
 A pass includes the start of the loader: opening the data set, the worker process, and the connections. The report
 shows when the first batch arrives, how long the middle half of the samples takes, and how much processor time is
@@ -62,7 +61,7 @@ class Pass(NamedTuple):
     Attributes:
         seconds: Time from the start to the last sample.
         first: Time from the start to the first batch; 0 for the download.
-        half: Time of the middle half of the samples; half of ``seconds`` for the download.
+        half: Time in which the middle half of the samples arrives; half of ``seconds`` for the download.
         own: Processor seconds of the loader's processes.
         server: Processor seconds of the server and the proxy.
         others: Processor seconds of all other processes on the machine, which disturb the measurement.
@@ -105,7 +104,7 @@ def _run_proxy(upstream: int, connection: Connection) -> None:
 
 
 def time_pass(load: Load, samples: int, servers: Sequence[int]) -> Pass:
-    """Load all samples. ``servers`` are the process IDs of the server and the proxy."""
+    """Time a pass over all samples. ``servers`` contains the process IDs of the server and the proxy."""
     before, start, count = _processor_seconds(servers), time.perf_counter(), 0
     arrived: list[float] = []
     for batch in load():

@@ -25,7 +25,7 @@ from datamodules.shards.writer import DatasetWriter
 BATCH_SIZE = 8
 WINDOW = 4
 WORKERS = 1
-CONNECTIONS = 4  # the plain download uses as many as the data module
+CONNECTIONS = 4  # for the plain download, as many as the data module uses
 SAMPLES_PER_SHARD = 25
 
 

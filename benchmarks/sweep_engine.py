@@ -162,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar="N",
         help="number of trials that train, and number of trials that sleep (default: %(default)s)",
     )
-    parser.add_argument("--rounds", type=int, default=3, help="measurements of the speedup (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="number of speedup measurements (default: %(default)s)")
     args = parser.parse_args(arguments)
     print_machine()
     trials, rounds, seconds = (2, 1, 1.0) if args.quick else (args.trials, args.rounds, 3.0)

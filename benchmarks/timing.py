@@ -72,7 +72,7 @@ def time_alternately(
         rounds: Number of measurements per call.
         warmup: Number of rounds before the first measurement.
         at_least: Minimum duration of a measurement in seconds. A shorter call is repeated until it takes this long.
-        measure: Returns the mean duration in seconds of a call, given the call and the number of repeats.
+        measure: Function that returns a call's mean duration in seconds, given the call and the number of repeats.
 
     Returns:
         For each name, the duration of its call in seconds in each round.
@@ -122,14 +122,14 @@ def cpu_model() -> str:
 class PeakMemory:
     """Measures how far this process's memory peaks above its level at construction.
 
-    With a GPU, this is the memory allocated on it; without one, the resident set.
+    This is the memory allocated on the GPU or, if there is no GPU, the resident set.
     """
 
     def __init__(self) -> None:
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         with suppress(OSError):
-            # On Linux, this resets the peak to the current resident set. Elsewhere, the peak is that since the start.
+            # On Linux, this resets the peak to the current resident set. Elsewhere, the peak is never reset.
             Path("/proc/self/clear_refs").write_text("5")
         self.before = peak_bytes()
 

@@ -122,7 +122,7 @@ def corrupt_image(image: ImageArray, noise: float, blur: float, rng: np.random.G
 
 
 def _drop_objects(scene: Scene, rng: np.random.Generator) -> Scene:
-    """In one of six scenes, drop each object with probability 1/2."""
+    """With probability 1/6, change the scene by dropping each of its objects with probability 1/2."""
     if rng.random() > 1 / 6:
         return scene
     return dataclasses.replace(scene, objects=tuple(item for item in scene.objects if rng.random() < 0.5))
@@ -134,7 +134,7 @@ def _training_scenes(seed: int, step: int) -> list[CaptionedScene]:
 
 
 def _optimization_steps(model: nn.Module, steps: int, learning_rate: float, name: str) -> Iterator[int]:
-    """Yield the number of each step, then apply the gradients that the caller has computed."""
+    """Yield each step's number, and then apply the gradients that the caller has computed."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=learning_rate, total_steps=steps, pct_start=0.1)
     model.train()

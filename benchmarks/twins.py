@@ -42,7 +42,7 @@ def twin_parser(description: str | None, steps: int) -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=steps, help="training steps per run (default: %(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds (default: 0 1 2)")
     parser.add_argument("--data", type=Path, default=Path("data/scenes"), help="data set (default: %(default)s)")
-    parser.add_argument("--runs", type=Path, required=True, help="folder of the runs, which are resumed")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of the runs; existing ones are resumed")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides for all runs")
     return parser
 

@@ -38,7 +38,7 @@ DEFINING_KEYS = ("base", "set", "space", "objectives", "constraints", "require",
 def load_sweep(path: Path, overrides: Sequence[str]) -> Loaded[Sweep]:
     """Load a sweep file, whose ``base`` is relative to the working directory or to the folder of the sweep file.
 
-    References to environment variables in ``set`` are kept, because the runs of the study store the settings.
+    References to environment variables in ``set`` are not resolved, because the study's runs store these settings.
 
     Raises:
         ConfigError: The file is not a valid sweep.
@@ -258,7 +258,7 @@ def _check_argument(component: Component, expected: type, key: str) -> None:
     if isinstance(argument, type) and not issubclass(expected, argument):
         problem = f"{component.class_path} takes {argument.__name__}, not {expected.__name__}"
         raise InvalidValueError(
-            key, f"{problem}; costs are for computed objectives and constraints, scores for scored objectives"
+            key, f"{problem}; use costs for computed objectives and constraints, and scores for scored objectives"
         )
 
 

@@ -79,9 +79,9 @@ class Options:
     """Alternative groups of settings, each with a name.
 
     Attributes:
-        options: Settings of each option, by key, which replace the experiment's values. A string ``$name`` in a value
-            refers to the dimension ``name`` and is replaced by the trial's value for that dimension. Only trials whose
-            option refers to such a dimension have a value for it.
+        options: For each named option, the keys of the experiment that it sets, and their values. A string ``$name`` in
+            a value refers to the dimension ``name`` and is replaced by the trial's value for that dimension. Only
+            trials whose option refers to such a dimension have a value for it.
     """
 
     kind: Literal["options"]

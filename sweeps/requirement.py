@@ -98,7 +98,7 @@ def _evaluate(node: ast.expr, params: Mapping[str, Any]) -> Any:
             return _ARITHMETIC[type(operation)](*numbers)
         case ast.Compare():
             return _compare(node, params)
-    raise AssertionError(f"{type(node).__name__} has been refused")
+    raise AssertionError(f"{type(node).__name__} should have been refused")
 
 
 def _compare(node: ast.Compare, params: Mapping[str, Any]) -> bool:

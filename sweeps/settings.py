@@ -157,15 +157,15 @@ class Sweep:
     Attributes:
         sweep: Name of the study.
         base: YAML file of the experiment.
-        space: Dimensions of the search space, by name. A dimension sets all of its ``keys`` or, if it has none, the
-            key of the experiment that it is named after.
-        objectives: Objectives by name.
-        set: Settings of the experiment that all trials share, by dotted key.
+        space: Named dimensions of the search space. A dimension sets all keys of the experiment that its ``keys``
+            lists or, if it lists none, the key with the dimension's name.
+        objectives: Named objectives.
+        set: Settings of the experiment that all trials share, with dotted keys.
         require: Comparisons of trial parameters, such as ``radius < blocks``, that a trial must satisfy to be trained.
             A comparison is also satisfied if the trial lacks one of its parameters.
         baselines: Parameters of trials that are trained to every rung and with every seed regardless of their results,
             for comparison with other trials. They count toward the budget.
-        constraints: Bounds on computed quantities, by name.
+        constraints: Named bounds on computed quantities.
         pruner: Stops unpromising trials early. If None, every trial is trained to the end of its rung.
         seed: Training seed of every trial.
         storage: SQLAlchemy URL of Optuna's storage, which serves as the queue for all workers. If empty,

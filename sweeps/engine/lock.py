@@ -10,7 +10,7 @@ def lock(sweep: Sweep) -> AbstractContextManager[None]:
     """Hold the study's lock while the returned context is open. It is also released if the process is killed.
 
     Raises:
-        RunError: Another command holds the lock. Both commands would queue the missing trials.
+        RunError: Another command is running the study. If both ran it, both would queue the missing trials.
     """
     path = sweep.folder / "lock"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ RESPONSE_SECONDS = 30.0
 
 
 class ParentRun:
-    """Logs to the study's folder and to MLflow."""
+    """The study's own run, which is logged to the study's folder and to MLflow."""
 
     def __init__(self, loaded: Loaded[Sweep], experiment: Experiment) -> None:
         self.sweep: Sweep = loaded.config

@@ -38,7 +38,7 @@ def run(loaded: Loaded[Sweep], plot: Plotter) -> Store:
 
     Args:
         loaded: The study's settings.
-        plot: Writes the plots of the study and returns their paths.
+        plot: Function that writes the study's plots and returns their paths.
 
     Returns:
         The study's storage.
@@ -94,8 +94,8 @@ def drive(store: Store, work: Callable[[], bool | None]) -> None:
 
     Args:
         store: The study's storage.
-        work: Runs a trial, or restarts missing workers. If it returns a false value, the loop pauses before its next
-            check.
+        work: Function that runs a trial, or restarts missing workers. If it returns a false value, the loop pauses
+            before its next check.
     """
     line = StudyProgress(store.sweep)
     last_stale_check = 0.0

@@ -68,7 +68,7 @@ def importance_study(view: StudyView) -> "optuna.Study | None":
     Optuna's fANOVA ignores parameters that some trials do not have, so missing parameters are set to "not chosen".
 
     Returns:
-        None if there are fewer than ``MIN_RESULTS`` results, or if no parameter or no objective varies.
+        The study, or None if there are fewer than ``MIN_RESULTS`` results, or if no parameter or no objective varies.
     """
     import optuna
 

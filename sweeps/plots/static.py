@@ -39,7 +39,7 @@ def escape(text: str) -> str:
 
 
 def front_figure(view: StudyView) -> "Figure":
-    """Plot each pair of objectives, or a single objective by trial number, and list the front next to the plot."""
+    """Plot each pair of objectives, or a single one against the trial number, and list the front next to the plot."""
     view = view.with_text(escape)
     pairs = [(x, y) for y, x in itertools.combinations(range(len(view.axes)), 2)]  # y is the earlier objective
     figure, axes = plt.subplots(1, max(1, len(pairs)), figsize=(8.2 * max(1, len(pairs)), 6), squeeze=False)
@@ -123,7 +123,7 @@ def _scatter(axis: "Axes", points: Sequence[TrialPoint], x: int | None, y: int, 
 
 
 def importance_figure(view: StudyView, importances: Mapping[str, Mapping[str, float]]) -> "Figure":
-    """Plot the importances of all parameters as bars.
+    """Plot the importance of each parameter for each objective as a bar.
 
     Args:
         view: The study, for the title.

@@ -32,7 +32,7 @@ class TrialPoint:
     Attributes:
         number: Number of the trial.
         values: Values of the objectives, in order; None where a value is unknown.
-        params: The trial's parameters, by short name.
+        params: The trial's parameters, keyed by short name.
         violations: Violated constraints, or another reason why the trial is infeasible; empty if it is feasible.
         spread: Standard deviation of each objective over the seeds; empty for a single seed.
         rank: Position on the front, counted from 1 along the first objective; 0 if the trial is not on the front.

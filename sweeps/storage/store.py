@@ -4,8 +4,8 @@ A sweep consists of two Optuna studies. NAME is the search, in which every trial
 contains the trials that continue the search: promotions to larger budgets, and finalists with other seeds. Their values
 are not comparable with those of the search and must not reach the sampler.
 
-Only the process of the command adds trials (``sweeps/engine/trial_queue.py``). Workers claim waiting trials, and the
-database assigns each trial to a single worker. The number of trials therefore always matches the budget.
+Only the ``lightning sweep`` process adds trials (``sweeps/engine/trial_queue.py``). Workers claim waiting trials, and
+the database assigns each trial to a single worker. The number of trials therefore always matches the budget.
 
 In addition to Optuna's parameters and values, a trial has these user attributes:
 
@@ -18,7 +18,7 @@ In addition to Optuna's parameters and values, a trial has these user attributes
     constraint_values  value of each constrained quantity, keyed by the name of the constraint
     objective_values   values of the objectives that are known so far, keyed by name
     baseline           the trial's parameters, if the trial is a baseline
-    retry_of           number of the trial in the same study that it replaces because its worker died or was stopped
+    retry_of           number of the lost or interrupted trial in the same study that this trial replaces
     outcome            complete, pruned, infeasible, failed or interrupted; missing if the worker died
     reason             why the trial is not complete
     duplicate_of       number of the trial with the same parameters, which makes this one infeasible

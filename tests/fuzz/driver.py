@@ -19,7 +19,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 SECONDS = 60.0
-MEMORY = 8 << 30  # bytes of address space that a case may use in addition to what its process has used when it starts
+MEMORY = 8 << 30  # bytes of address space that a case may use in addition to what its process uses at the start
 
 
 class Case(NamedTuple):

@@ -1,4 +1,4 @@
-"""A mapping from name to fuzzer."""
+"""Maps the name of each fuzzer to the fuzzer."""
 
 from tests.fuzz.data_sets import DATA_SETS
 from tests.fuzz.full_disks import FULL_DISKS

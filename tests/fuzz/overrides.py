@@ -32,7 +32,7 @@ class Change(NamedTuple):
 
 
 def _json(numbers: random.Random, value: Any) -> str:
-    """Format a value as JSON, which is valid YAML too, or as other YAML."""
+    """Format a value at random as JSON or as YAML. A YAML parser can read both."""
     if numbers.random() < 0.5 or (isinstance(value, str) and not value.isprintable()):
         return json.dumps(value, ensure_ascii=numbers.random() < 0.3)
     return (

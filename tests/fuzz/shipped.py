@@ -31,7 +31,7 @@ class Shipped(NamedTuple):
     path: Path
 
     def load(self, path: Path, overrides: tuple[str, ...] = ()) -> Loaded[Any]:
-        """Load a file of the same kind, as the command does."""
+        """Load a file of the same kind in the same way as the command."""
         match self.command:
             case "run":
                 return load(path, overrides, Recipe if is_recipe(path) else kind_of(path))
