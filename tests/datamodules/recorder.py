@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pocketdit  # noqa: F401  (first, so that torchvision can be imported beside a CPU build of torch)
+import pocketdit  # noqa: F401  (imported first so that torchvision works with a CPU build of torch)
 
 # isort: split
 import torch

@@ -86,7 +86,7 @@ def test_steps_follow_momentum_and_scale_of_pytorch(shape: tuple[int, int], monk
         ours.grad = torch.randn(shape, generator=generator)
         theirs.grad = ours.grad.clone()
         a.step()
-        b.step()  # type: ignore[no-untyped-call]  # torch does not annotate it
+        b.step()  # type: ignore[no-untyped-call]  # torch does not annotate this method
     moved = (theirs - start).norm()
     assert (ours - theirs).norm() < 0.03 * moved
 

@@ -10,7 +10,7 @@ def accumulated(sizes: list[int], samples: StepSamples, data: torch.Tensor) -> t
     """Return the gradient of a step that accumulates batches of the given sizes."""
     weight = torch.nn.Parameter(torch.ones(3, dtype=torch.float64))
     unused = torch.nn.Parameter(torch.ones(2))
-    for batch in data.split(sizes):  # type: ignore[no-untyped-call]  # torch does not annotate it
+    for batch in data.split(sizes):  # type: ignore[no-untyped-call]  # torch does not annotate this method
         ((batch @ weight).square().mean() * samples.share(len(batch))).backward()  # type: ignore[no-untyped-call]
     samples.normalize([weight, unused])
     assert weight.grad is not None

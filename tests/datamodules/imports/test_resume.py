@@ -65,7 +65,7 @@ def run_and_die(source: Path, out: Path, number: int) -> bool:
             return write_atomically(path, content)
 
         for module in (unit_files, writer_module):
-            module.write_atomically = write_or_die  # type: ignore[attr-defined]  # only in the child
+            module.write_atomically = write_or_die  # type: ignore[attr-defined]  # only in the child process
         build(source, out)
         os._exit(0)
 

@@ -240,7 +240,7 @@ def test_ranks_divide_the_validation_samples(make_dataset: Callable[..., Path]) 
     rows, lengths = [], []
     for rank in range(2):
         module = ShardDataModule(path, batch_size=4, workers=0, validation_samples=11)
-        module.trainer = _Trainer(rank)  # type: ignore[assignment]  # a fake
+        module.trainer = _Trainer(rank)  # type: ignore[assignment]  # a stand-in
         loader = module.val_dataloader()
         lengths.append(len(loader))
         rows += [row for batch in loader for row in batch["ids"].tolist()]

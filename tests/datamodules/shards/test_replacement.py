@@ -49,7 +49,7 @@ def overwrite_and_die(path: Path, sample: Sample, step: int) -> None:
                 os._exit(9)
             return rename(self, target)
 
-        Path.rename = rename_or_die  # type: ignore[method-assign, assignment]  # only in the child
+        Path.rename = rename_or_die  # type: ignore[method-assign, assignment]  # only in the child process
         overwrite(path, [sample])
         os._exit(0)
 
