@@ -140,10 +140,10 @@ def test_prompts_in_a_file_may_have_sizes_of_their_own(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["a red circle"], "give either a file or prompts on the command line, not both"),
+        (["a red circle"], "pass either a file or prompts on the command line, not both"),
         (
             ["--seeds", "1", "2", "--out", "x.png"],
-            "--seeds: a grid has a single seed; give a folder instead of --out x.png",
+            "--seeds: a grid has a single seed; pass a folder as --out instead of x.png",
         ),
         (["--seeds", "1", "1"], "--seeds 1: the seeds must be distinct numbers that are not negative"),
         (["--seeds", "-1"], "--seeds -1: the seeds must be distinct"),

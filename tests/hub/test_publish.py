@@ -259,7 +259,7 @@ def test_references_load_what_the_encoders_load(tmp_path: Path) -> None:
         channels = 32 if kind == "flux2" else 16
         latents = torch.randn(1, channels, 4, 4, generator=torch.Generator().manual_seed(0))
         assert torch.equal(decode_normalized(vae, latents), DiffusersAutoencoder(folder, kind).decode(latents))
-    with pytest.raises(ValueError, match=r"references\.vae: unknown kind 'sdxl'; known are tokenizer, clip"):
+    with pytest.raises(ValueError, match=r"references\.vae: unknown kind 'sdxl'; valid: tokenizer, clip"):
         load_reference("vae", {"kind": "sdxl", "repository": folder})
     weights = load_file(tmp_path / "clip" / "model.safetensors")
     del weights["text_model.final_layer_norm.weight"]

@@ -8,7 +8,7 @@ def add_latency(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]
     """Add the ``latency`` subcommand to the parser."""
     latency = subparsers.add_parser(
         "latency",
-        help="predict the latency of a Core ML or Core AI bundle on a device, or measure that of a Core ML bundle",
+        help="predict the latency of a Core ML or Core AI bundle on a device, or measure a Core ML bundle",
         description="Predict the latency of a bundle from its census, or measure a Core ML bundle on a Mac or "
         "a connected iPhone.",
     )

@@ -41,7 +41,7 @@ LIGHTNING_COMMANDS = ("fabric",)
 
 
 class Version(argparse.Action):
-    """Print the installed version, which is read only on request because reading it takes time."""
+    """Prints the installed version. It is read only on request, because reading it takes time."""
 
     def __init__(self, option_strings: list[str], dest: str, help: str) -> None:
         super().__init__(option_strings, dest, nargs=0, help=help)
@@ -114,8 +114,8 @@ def run_lightning(arguments: Sequence[str]) -> int:
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse a command. Overrides and prompts can appear anywhere, including after options.
 
-    argparse only accepts them in one place, so the ones that it leaves over are assigned here. Words after ``--`` may
-    begin with a hyphen.
+    argparse only accepts them in one place, so this function assigns the ones that argparse does not recognize. Words
+    after ``--`` may begin with a hyphen.
     """
     top = parser()
     args, rest = top.parse_known_args(arguments)
@@ -201,7 +201,7 @@ def with_reported_errors(command: Callable[[Sequence[str]], int], arguments: Seq
     except OutputClosedError:
         raise
     except Exception:
-        traceback.print_exc()  # here, secrets are masked; in the interpreter's traceback, they would not be
+        traceback.print_exc()  # this output is masked; the interpreter's own traceback would show secrets
         return 1
 
 

@@ -1,4 +1,4 @@
-"""``lightning sync``, which sends the events of a run that MLflow has missed."""
+"""``lightning sync``, which sends MLflow the events that it missed during a run."""
 
 import argparse
 from pathlib import Path
@@ -8,8 +8,8 @@ def add_sync(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Add the ``sync`` subcommand to the parser."""
     sync = subparsers.add_parser(
         "sync",
-        help="send the events of a run that MLflow has missed",
-        description="Send the events of a run that MLflow missed while it was unreachable.",
+        help="send MLflow the events that it missed during a run",
+        description="Send MLflow the events that a run logged while MLflow was unreachable.",
     )
     sync.add_argument("run", help="path of a run, EXPERIMENT/RUN, or EXPERIMENT for its latest run")
     sync.add_argument("--to", metavar="URI", help="tracking URI (default: the URI in the run's configuration)")

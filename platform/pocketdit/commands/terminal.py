@@ -20,7 +20,7 @@ _CONTROLS = {
 }  # the control characters: C0, delete, and C1
 # Characters that change the direction of text and can make one name look like another.
 _DIRECTIONS = {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
-# Surrogates, which cannot be encoded. For example, Python represents bytes of file names that are not UTF-8 by them.
+# Surrogates, which cannot be encoded. Python uses them for bytes of file names that are not valid UTF-8, for example.
 _SURROGATES = {code: f"\\u{code:04x}" for code in range(0xD800, 0xE000)}
 _TABLE = _CONTROLS | _DIRECTIONS | _SURROGATES
 

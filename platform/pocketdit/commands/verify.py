@@ -8,7 +8,7 @@ def add_verify(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Add the ``verify`` subcommand to the parser."""
     verify = subparsers.add_parser(
         "verify",
-        help="compare a bundle of packages with the run from which it was exported",
+        help="compare the packages of a bundle with the run from which they were exported",
         description="Run exported Core ML or Core AI packages, and compare their outputs with those of PyTorch.",
     )
     verify.add_argument("bundle", type=Path, help="folder that lightning export created")

@@ -43,7 +43,7 @@ class Role:
         name: Name of the role for messages, including its article.
         members: Attributes that the class must have.
         arguments: Arguments that the constructor must accept.
-        foreign: Attributes that the class must not have, because they are those of a similar role.
+        foreign: Attributes that the class must not have, because they would give it a similar but different role.
         either: Attributes of which the class must have at least one.
     """
 
@@ -68,7 +68,7 @@ class Role:
 
 
 def _defines(cls: Any, name: str) -> bool:
-    """Return whether a class defines or inherits an attribute. ``hasattr`` would also find those of its metaclass."""
+    """Return whether a class defines or inherits an attribute. ``hasattr`` also searches its metaclass."""
     return any(name in vars(base) for base in inspect.getmro(cls)) if inspect.isclass(cls) else hasattr(cls, name)
 
 

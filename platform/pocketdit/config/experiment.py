@@ -177,7 +177,7 @@ class BaseExperiment:
         experiment: Name of the experiment and of its folder in ``runs``.
         seed: Seed of all random draws.
         parents: Runs that this run builds on, by role. ``start`` provides the initial weights. Other values can refer
-            to any role as ``${parents.ROLE}``. The name of an experiment selects the latest run that it has when this
+            to any role as ``${parents.ROLE}``. The name of an experiment refers to its latest run at the time when this
             run starts.
         data: Data module.
         optimizer: Optimizer. The program supplies its parameters.

@@ -92,7 +92,7 @@ def load(path: Path, overrides: Sequence[str | Override], schema: type[T], *, cl
 
 
 def _written(source: Document, overrides: Sequence[Override], schema: type) -> dict[str, Any]:
-    """Return the values of a file with defaults and overrides, before interpolations are resolved."""
+    """Return the values of a file after defaults and overrides have been applied, but not interpolations."""
     values = copy.deepcopy(source.values)
     _add_defaults(values, schema)
     for change in overrides:
@@ -101,7 +101,7 @@ def _written(source: Document, overrides: Sequence[Override], schema: type) -> d
 
 
 def _resolved(source: Document, overrides: Sequence[Override], schema: type) -> Any:
-    """Return the plain values of a file with defaults, overrides and interpolations."""
+    """Return the plain values of a file after defaults, overrides and interpolations have been applied."""
     values = _written(source, overrides, schema)
     for key, value in _entries(values):
         if isinstance(value, int) and value.bit_length() > MAX_BITS:
@@ -120,7 +120,7 @@ def _resolved(source: Document, overrides: Sequence[Override], schema: type) -> 
 
 
 def _checked(values: Any, schema: type[T], classes: bool) -> T:
-    """Convert plain values to the schema's type and, if ``classes`` is set, check that they match each other."""
+    """Convert plain values to the schema's type. If ``classes`` is set, also call the schema's method ``check``."""
     config: T = convert(values, schema, "", classes=classes)
     if classes and hasattr(config, "check"):
         try:

@@ -1,7 +1,7 @@
 """The optimizers that have been tested, and what each of them supports.
 
 Checks of the configuration and the table in ``docs/training.md`` use the same entries. An optimizer that is not listed,
-such as one of your own, is accepted unless its class sets ``supports_sharding`` to false.
+such as a custom class, is accepted, but not with FSDP2 if its class sets ``supports_sharding`` to false.
 """
 
 from dataclasses import dataclass

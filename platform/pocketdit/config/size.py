@@ -80,7 +80,7 @@ def check_interpolations(values: dict[str, Any]) -> None:
 
     Raises:
         ValueError: The configuration is longer than ``MAX_CHARACTERS``.
-        InvalidValueError: An interpolation is of another kind.
+        InvalidValueError: An interpolation is of an unsupported kind.
     """
     lengths: dict[Key, int] = {}
     entered: set[Key] = set()

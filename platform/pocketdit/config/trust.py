@@ -1,4 +1,4 @@
-"""Checks that the classes in a configuration are trusted, before they are imported, because an import runs code.
+"""Checks that the classes in a configuration are trusted before they are imported, because an import runs code.
 
 A configuration may be downloaded, and a run folder may come from another person. Both may only name classes of this
 project, the library classes listed below, and classes of the modules that the user lists in ``pocketdit.toml``.

@@ -35,7 +35,7 @@ def convert(value: Any, annotation: Any, key: str, *, classes: bool = True) -> A
     Args:
         value: Plain mappings, lists and scalars.
         annotation: Any combination of int, float, bool, str, Path, Literal, unions, dataclasses, unions of
-            dataclasses that differ in ``kind: Literal[...]`` (one of them may have none), list, Sequence, tuple,
+            dataclasses that differ in ``kind: Literal[...]`` (one may lack this field), list, Sequence, tuple,
             ``dict[str, X]``, ``Component``, and ``Annotated`` with ``Between``, ``Form``, "exists", ``Supplied`` or
             ``Role``. ``Any`` and all other annotations accept any value, and a mapping that contains ``class_path``
             becomes a component.

@@ -115,7 +115,7 @@ def _what_it_is(experiment: Experiment, facts: CardFacts) -> str:
 # {facts.title}
 
 A text-to-image diffusion transformer for images of {height}x{width} pixels, trained with PocketDiT, an open \
-implementation of [SnapGen++](https://arxiv.org/abs/2601.08303). PocketDiT is not affiliated with its authors."""
+implementation of [SnapGen++](https://arxiv.org/abs/2601.08303) that is not affiliated with the authors of the paper."""
     if len(rows) > 1:
         text += " The model contains sub-networks of several widths, so that each device can use a suitable width."
     text += "\n\n" + table(["width", "hidden size", "parameters"], rows)

@@ -98,7 +98,7 @@ def _explain(error: BaseException) -> str:
     if status == 401 and not isinstance(error, RepositoryNotFoundError):
         return f"the Hub does not accept the token in {TOKEN}"
     if isinstance(error, RepositoryNotFoundError):
-        return f"not found at {endpoint()}, or {TOKEN} may not read it"
+        return f"not found at {endpoint()}, or the token in {TOKEN} has no access to it"
     if status == 403:
         return f"the token in {TOKEN} has no permission for this"
     if status is not None:

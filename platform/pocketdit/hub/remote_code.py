@@ -18,7 +18,7 @@ COMPONENT_MODULES = ("pocketdit.pipelines.transformer", "pocketdit.pipelines.emb
 HEADER = '''\
 """The pipelines of PocketDiT in one file, for diffusers' ``trust_remote_code``.
 
-`lightning publish` has joined the modules of PocketDiT {version} that the headings name into this file. If PocketDiT is
+`lightning publish` generated this file from the modules of PocketDiT {version} that the headings name. If PocketDiT is
 installed, `from pocketdit import PocketDiTPipeline` can load the same folder without running this file.
 """
 

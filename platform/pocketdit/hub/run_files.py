@@ -54,7 +54,7 @@ def published_config(loaded: Loaded[Any], copies: Mapping[str, Sequence[str]]) -
     for key, value in leaves(originals):
         if isinstance(value, Reference):
             raise ConfigError(
-                f"{loaded.path}: {key} refers to an environment variable, which a published run must not; publish a "
+                f"{loaded.path}: {key} refers to an environment variable, which a published run must not do; publish a "
                 "copy of the run in which the value is written out"
             )
     return Loaded(loaded.config, values, loaded.path).to_yaml()

@@ -83,12 +83,12 @@ class PocketDiTImg2ImgPipeline(_FromImage):
             guidance_scale: Guidance scale.
             negative_prompt: Negative prompt.
             num_images_per_prompt: Number of images per prompt.
-            generator: Generators of the noise.
-            latents: Noise (B, C, h, w) to use instead.
+            generator: One or several generators of the noise.
+            latents: Noise (B, C, h, w) to use instead of random noise.
             output_type: Format of the images.
-            return_dict: Whether to return an object.
+            return_dict: Whether to return an object with ``images`` rather than a tuple.
             callback_on_step_end: Function to call after every step.
-            callback_on_step_end_tensor_inputs: Names of its tensors.
+            callback_on_step_end_tensor_inputs: Names of the tensors that this function receives.
 
         Returns:
             An object whose ``images`` contains one image per prompt and repetition.
@@ -153,12 +153,12 @@ class PocketDiTInpaintPipeline(_FromImage):
             guidance_scale: Guidance scale.
             negative_prompt: Negative prompt.
             num_images_per_prompt: Number of images per prompt.
-            generator: Generators of the noise.
-            latents: Noise (B, C, h, w) to use instead.
+            generator: One or several generators of the noise.
+            latents: Noise (B, C, h, w) to use instead of random noise.
             output_type: Format of the images.
-            return_dict: Whether to return an object.
+            return_dict: Whether to return an object with ``images`` rather than a tuple.
             callback_on_step_end: Function to call after every step.
-            callback_on_step_end_tensor_inputs: Names of its tensors.
+            callback_on_step_end_tensor_inputs: Names of the tensors that this function receives.
 
         Returns:
             An object whose ``images`` contains one image per prompt and repetition.

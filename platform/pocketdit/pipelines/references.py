@@ -26,7 +26,7 @@ def load_reference(name: str, reference: Mapping[str, Any]) -> Any:
     """
     kind, repository = reference["kind"], str(reference["repository"])
     if kind not in REFERENCE_KINDS:
-        raise ValueError(f"references.{name}: unknown kind {kind!r}; known are {', '.join(REFERENCE_KINDS)}")
+        raise ValueError(f"references.{name}: unknown kind {kind!r}; valid: {', '.join(REFERENCE_KINDS)}")
     description = f"references.{name} of model_index.json"
     source: dict[str, Any] = {"revision": reference.get("revision")}
     options = {**source, "use_safetensors": True, "output_loading_info": True}

@@ -18,7 +18,7 @@ from pocketdit.backbones.spec import FULL_WIDTH, AdaptiveSparseAttention, Attent
 from pocketdit.encoders.contract import TextTokens
 
 NETWORK_PREFIX = "network."
-"""Prefix of the weights' names. The rest of each name is the one in ``Network``."""
+"""Prefix of every weight's name. The rest of the name is the same as in ``Network``."""
 
 
 class PocketDiTTransformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):

@@ -39,7 +39,7 @@ class StepMeans(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Add the outputs of a batch."""
+        """Add the outputs of a batch to the means of its step."""
         values, size = scalars(outputs), len(batch["captions"])
         if pl_module.automatic_optimization and "loss" in values:
             values["loss"] *= trainer.accumulate_grad_batches  # Lightning has divided the loss by this number

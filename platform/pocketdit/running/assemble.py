@@ -164,7 +164,7 @@ def build_stage(experiment: AnyExperiment, encoders: Encoders, data: DataDescrip
 
 
 def stage_without_text(stage: Component, data: DataDescription) -> Component:
-    """Return the stage's configuration. If the teacher's text embeddings are stored, its text encoders are not loaded.
+    """Return the stage's configuration, without the teacher's text encoders if the data set stores their embeddings.
 
     Raises:
         ConfigError: The stored embeddings come from another teacher's text encoders.

@@ -33,7 +33,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Load a checkpoint, which may be sharded, without unpickling code.
 
         torch writes a zip archive that contains a CRC-32 of every tensor, but does not check it when it loads the
-        archive. This method does, which takes about half a second per gigabyte.
+        archive. This method checks it, which takes about half a second per gigabyte.
 
         Raises:
             RunError: The file is damaged or is not a checkpoint.

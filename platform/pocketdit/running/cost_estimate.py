@@ -38,7 +38,7 @@ MAX_MEASURED_MEMORY = 0.9
 
 
 def parameter_counts(experiment: AnyExperiment) -> dict[str, int]:
-    """Return the parameter counts of all widths, or of the decoder or autoencoder, as a mapping from labels."""
+    """Return the parameter count of each width, of the decoder, or of the autoencoder, keyed by a label."""
     match experiment:
         case Experiment():
             return {f"{width:g}x": count for width, count in parameters_by_width(experiment.backbone).items()}
@@ -86,7 +86,7 @@ def stage_cost(experiment: AnyExperiment) -> StageCost | None:
 
 
 def counted_step(cost: StageCost, training: Training) -> tuple[StepCount, torch.device | None, float | None]:
-    """Count the FLOPs and memory of a step. If this machine can time it, also return the device and the seconds."""
+    """Count the FLOPs and memory of a step. If this machine can time it, also return the device and the time in s."""
     device = measuring_device(cost, training)
     if device is None:
         return count_step(cost, META, bf16=training.precision != "32-true"), None, None

@@ -110,7 +110,8 @@ def launched_processes() -> int | None:
     """Return the number of processes that torchrun or srun has started, or None without a launcher.
 
     Raises:
-        ConfigError: The processes were started by another launcher, or a SLURM job does not use srun.
+        ConfigError: The processes were started by another launcher, or a SLURM job does not use srun or does not set
+            ``--ntasks-per-node``.
     """
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
         return environment_number("WORLD_SIZE")

@@ -41,7 +41,7 @@ INDEX_NAMES = {
 
 
 class ChecksumStream(io.RawIOBase):
-    """A file opened for sequential writing that computes the CRC-32 of its content."""
+    """A stream that writes to a file sequentially, and computes the CRC-32 of what it writes."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()

@@ -38,8 +38,8 @@ def build_trainer(
         folder: The run folder.
         logger: The run's logger.
         config: The resolved configuration as YAML.
-        callbacks: Callbacks in addition to the run's own.
-        splits_data: Whether the data module splits the samples across ranks itself. If not, Lightning does.
+        callbacks: Callbacks in addition to those that every run has.
+        splits_data: Whether the data module splits the samples across ranks. If not, Lightning splits them.
     """
     training = experiment.training
     automatic = stage.automatic_optimization

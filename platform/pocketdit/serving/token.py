@@ -26,7 +26,7 @@ class TokenGate:
     Args:
         app: The application.
         token: The token.
-        port: Port of the server, which is part of the cookie's name, because browsers send cookies to all ports.
+        port: Port of the server. Browsers send a cookie to all ports of a host, so the port is part of its name.
     """
 
     def __init__(self, app: ASGIApp, token: str, port: int) -> None:

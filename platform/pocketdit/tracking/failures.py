@@ -4,7 +4,7 @@ import re
 
 from pocketdit.tracking.target import sqlite_path
 
-# What SQLite and MLflow report if the creation of a database was interrupted, or if the file is damaged.
+# Messages of SQLite and MLflow for a database whose creation was interrupted, or whose file is damaged.
 _DAMAGED_DATABASE = re.compile(
     "already exists|no such table|no such column|duplicate column name|database disk image is malformed"
     "|file is not a database|out-of-date database schema|locate revision",

@@ -197,7 +197,7 @@ class MlflowRun:
         return str(run.info.run_id)
 
     def _start_time(self) -> int | None:
-        """Return the run's start time in milliseconds, which may be long before it is sent, or None if unknown."""
+        """Return the run's start time in milliseconds, or None if it is unknown. The run may be sent much later."""
         if not (self.run_folder / JOURNAL).is_file():
             return None
         events = (event for event, _ in read_events(self.run_folder / JOURNAL))

@@ -30,7 +30,7 @@ def recipe(tmp_path: Path) -> Path:
         (["tasks.pretrain.data=scene"], "tasks.pretrain.data: there is no task 'scene'; did you mean 'scenes'?"),
         (["tasks.pretrain.data=teacher"], "tasks.pretrain.data: teacher must be a task of kind build, not train"),
         (["tasks.score.run=scenes"], "tasks.score.run: scenes must be a task of kind train, not build"),
-        (["tasks.pretrain.parents={start: distill}"], "tasks: these need each other: "),
+        (["tasks.pretrain.parents={start: distill}"], "tasks: these tasks need each other: "),
         (["tasks.pretrain.kind=trains"], "tasks.pretrain.kind: 'trains' is not one of"),
         (["tasks.pretrain.overrides=[training.max_step=3]"], "training.max_step"),
         (["tasks.distill.parents={begin: teacher}"], "tasks.distill.parents.begin: "),

@@ -47,7 +47,7 @@ def add_import_options(build: argparse.ArgumentParser) -> None:
         "--layout",
         choices=LAYOUTS,
         help="layout of the source: a folder of images, tars (WebDataset, img2dataset), Parquet with images, COCO "
-        "captions, ImageNet (class folders or the official tars), or a table of paths (default: detected)",
+        "captions, ImageNet (class folders or the official tars), or a table of paths (default: detect the layout)",
     )
     source.add_argument(
         "--captions",
@@ -93,9 +93,7 @@ def add_import_options(build: argparse.ArgumentParser) -> None:
         "--max-side", type=int, help="scale down images whose longer side exceeds this number of pixels"
     )
     add_workers(source)
-    filters = build.add_argument_group(
-        "your own images: which of them to use (the report counts what each option leaves out)"
-    )
+    filters = build.add_argument_group("your own images: filters (the report counts what each filter leaves out)")
     add_size_filters(filters)
     filters.add_argument("--min-words", type=int, metavar="WORDS", help="remove captions with fewer words than this")
     filters.add_argument("--max-words", type=int, metavar="WORDS", help="remove captions with more words than this")
@@ -116,7 +114,9 @@ def add_workers(group: "argparse._ActionsContainer") -> None:
 def add_size_filters(filters: "argparse._ActionsContainer") -> None:
     """Add the options that exclude images because of their size or shape."""
     filters.add_argument("--min-side", type=int, metavar="PIXELS", help="minimum length of the shorter side")
-    filters.add_argument("--max-aspect", type=float, metavar="RATIO", help="maximum ratio of the sides, at least 1")
+    filters.add_argument(
+        "--max-aspect", type=float, metavar="RATIO", help="maximum ratio of the longer to the shorter side"
+    )
     filters.add_argument("--min-pixels", type=int, metavar="PIXELS", help="minimum number of pixels")
     filters.add_argument("--max-pixels", type=int, metavar="PIXELS", help="maximum number of pixels")
     filters.add_argument(
@@ -174,7 +174,7 @@ def reading_of(args: argparse.Namespace, filters: "Filters") -> "ReadOptions":
     caption = getattr(args, "default_caption", None)
     image = None if args.image_field is None else parse_field(args.image_field, "--image-field")
     if image is not None and image.keys:
-        raise ConfigError(f"--image-field {args.image_field}: an image cannot be a key inside a member or column")
+        raise ConfigError(f"--image-field {args.image_field}: an image cannot be stored under a key; leave out the key")
     return ReadOptions(
         captions=getattr(args, "captions", None),
         captions_per_line=args.captions_per_line,

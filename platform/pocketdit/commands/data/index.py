@@ -67,7 +67,7 @@ def add_index(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "--captions-per-line", action="store_true", help="treat each line of a text member as a separate caption"
     )
     add_workers(index)
-    filters = index.add_argument_group("which images to use (the report counts the images that each option leaves out)")
+    filters = index.add_argument_group("filters (the report counts the images that each filter leaves out)")
     add_size_filters(filters)
     add_where(filters)
     index.set_defaults(call=call_index)

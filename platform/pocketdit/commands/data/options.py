@@ -18,7 +18,7 @@ def add_text_option(parser: argparse.ArgumentParser) -> None:
         "--text",
         type=Path,
         metavar="YAML",
-        help="count the captions that are too long for this experiment's text encoders (default: the built-in "
+        help="count the captions with parts that this experiment's text encoders cannot read (default: the built-in "
         "encoders, which read up to 80 words)",
     )
 

@@ -57,7 +57,7 @@ class Job:
 
 
 class Jobs:
-    """The queue of requests, which holds at most ``MAX_WAITING`` waiting requests."""
+    """The queue of requests, in which at most ``MAX_WAITING`` requests can wait."""
 
     def __init__(self) -> None:
         self._waiting: deque[Job] = deque()

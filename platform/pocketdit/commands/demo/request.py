@@ -53,7 +53,7 @@ class SharedQuery:
 
 @dataclass(frozen=True)
 class Side:
-    """A run with the settings to sample it with.
+    """A run and the settings with which it is sampled.
 
     Attributes:
         subject: The run.

@@ -44,7 +44,7 @@ class Subject:
 
     @property
     def decoders(self) -> list[str]:
-        """The decoders that can be chosen: the autoencoder's own, and the tiny decoder if there is one."""
+        """The names of the available decoders: the autoencoder's decoder and, if there is one, the tiny decoder."""
         return [AUTOENCODER] if self.decoder is None else [AUTOENCODER, self.decoder.name]
 
     def noise_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
@@ -93,7 +93,7 @@ class Models:
         return (subject.name, AUTOENCODER) in self._loaded
 
     def load(self, subject: Subject, decoder: str) -> Model:
-        """Return the model of a run with the decoder of this name."""
+        """Return the model of a run with the decoder that has this name."""
         key = subject.name, decoder
         if key not in self._loaded:
             if decoder == AUTOENCODER:

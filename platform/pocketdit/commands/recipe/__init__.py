@@ -1,1 +1,1 @@
-"""Recipes, each of which runs experiments, evaluations and exports that depend on each other with one command."""
+"""Recipes. With one command, a recipe runs experiments, evaluations and exports that depend on each other."""

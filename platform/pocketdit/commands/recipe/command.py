@@ -84,7 +84,7 @@ def call_recipe(args: argparse.Namespace) -> None:
 
 
 def choice_of(args: argparse.Namespace, recipe: "Recipe") -> "Choice":
-    """Return the choice of tasks that the command-line options make.
+    """Return the choice of tasks that the command-line options specify.
 
     Raises:
         ConfigError: An option names a task that does not exist.
@@ -101,7 +101,7 @@ def choice_of(args: argparse.Namespace, recipe: "Recipe") -> "Choice":
 
 
 def dry_run(recipe: "Recipe", choice: "Choice") -> str:
-    """Return a table of the tasks, with whether and why each would run, and its last duration or stated cost."""
+    """Return a table that shows whether and why each task would run, and its last duration or stated cost."""
     from tabulate import tabulate
 
     from pocketdit.commands.recipe.execution import decide, present_output

@@ -24,7 +24,7 @@ Report = Callable[[str, str], None]
 
 @dataclass(frozen=True)
 class Choice:
-    """The choice of a recipe's tasks to run.
+    """The choice of tasks to run.
 
     Attributes:
         repeated: Tasks that run even if they are up to date.
@@ -39,7 +39,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Decision:
-    """The decision whether a task runs.
+    """The decision on whether a task runs.
 
     Attributes:
         reason: The reason why the task runs, or None if its result is up to date.
@@ -69,7 +69,7 @@ def decide(recipe: Recipe, name: str, outputs: Mapping[str, Output], choice: Cho
     task, record = recipe.tasks[name], load_record(record_file(recipe, name))
     missing = dict.fromkeys(needed for needed in task.needs().values() if needed not in outputs)
     if missing:
-        return Decision(f"it needs {', '.join(missing)}", record, None)
+        return Decision(f"it needs new results of {', '.join(missing)}", record, None)
     repeats = 0 if record is None else int(record.inputs.get(REPEATS, 0))
     prepared = prepare(recipe, name, outputs, repeats + (name in choice.repeated))
     folder = RunFolder(prepared.folder)

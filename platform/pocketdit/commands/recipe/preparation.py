@@ -180,7 +180,7 @@ def short_digest(inputs: Mapping[str, str]) -> str:
 
 
 def settings_of(loaded: Loaded[Any]) -> dict[str, str]:
-    """Return the settings that a task depends on. The dotted keys are mapped to the values as JSON."""
+    """Return a mapping from the dotted keys of the settings that a task depends on to their values as JSON."""
     values = {key: value for key, value in loaded.resolved.items() if key not in NOT_INPUTS}
     return {key: json.dumps(value, sort_keys=True, default=str) for key, value in entries(values) if key != DATA_PATH}
 

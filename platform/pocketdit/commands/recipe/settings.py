@@ -27,7 +27,7 @@ class Build:
     options: tuple[str, ...] = ()
 
     def needs(self) -> dict[str, str]:
-        """Return the tasks that this one needs, by the key that names them."""
+        """Return the names of the tasks that this task needs, by the key of the setting that names each."""
         return {}
 
 
@@ -49,7 +49,7 @@ class Train:
     overrides: tuple[str, ...] = ()
 
     def needs(self) -> dict[str, str]:
-        """Return the tasks that this one needs, by the key that names them."""
+        """Return the names of the tasks that this task needs, by the key of the setting that names each."""
         data = {} if self.data is None else {"data": self.data}
         return data | {f"parents.{role}": task for role, task in self.parents.items()}
 
@@ -70,7 +70,7 @@ class Evaluate:
     overrides: tuple[str, ...] = ()
 
     def needs(self) -> dict[str, str]:
-        """Return the tasks that this one needs, by the key that names them."""
+        """Return the names of the tasks that this task needs, by the key of the setting that names each."""
         return {"run": self.run}
 
 
@@ -92,7 +92,7 @@ class Export:
     overrides: tuple[str, ...] = ()
 
     def needs(self) -> dict[str, str]:
-        """Return the tasks that this one needs, by the key that names them."""
+        """Return the names of the tasks that this task needs, by the key of the setting that names each."""
         return {"run": self.run} | ({} if self.decoder is None else {"decoder": self.decoder})
 
 
@@ -198,4 +198,4 @@ class Recipe:
         try:
             self.order()
         except CycleError as error:
-            raise ValueError(f"tasks: these need each other: {' -> '.join(error.args[1])}") from None
+            raise ValueError(f"tasks: these tasks need each other: {' -> '.join(error.args[1])}") from None

@@ -60,7 +60,7 @@ def module_file(module: str) -> Path | None:
 
 @cache
 def package_root(top: str) -> Path | None:
-    """Return the folder that contains a package of this project or of the working directory, or None for others."""
+    """Return the folder that contains a package, or None if it is neither in this project nor the working directory."""
     if top in PROJECT:
         spec = find_spec(top)
         locations = spec.submodule_search_locations if spec else None

@@ -82,10 +82,10 @@ def sample_bundle(args: argparse.Namespace, out: Path) -> None:
 
 
 def sampling_times(bundle: Bundle, steps: int | None) -> list[float]:
-    """Return the sampling times for a number of steps. If it is None, the times are those of the bundle.
+    """Return the sampling times for a number of steps, or the bundle's times if the number is None.
 
     Raises:
-        ConfigError: The network was distilled to another number of steps, which is fixed.
+        ConfigError: The network was distilled to a fixed number of steps, and another number was requested.
     """
     sampling = bundle.manifest["sampling"]
     if steps is None or steps == sampling["steps"]:

@@ -175,11 +175,11 @@ def _output(args: argparse.Namespace) -> Path:
         ConfigError: The options contradict each other.
     """
     if args.file and args.prompts:
-        raise ConfigError(f"--prompts {args.file}: give either a file or prompts on the command line, not both")
+        raise ConfigError(f"--prompts {args.file}: pass either a file or prompts on the command line, not both")
     default = "samples" if args.file or args.seeds else "sample.png"
     out: Path = args.out or Path(default)
     if args.seeds and out.suffix.lower() == PNG:
-        raise ConfigError(f"--seeds: a grid has a single seed; give a folder instead of --out {out}")
+        raise ConfigError(f"--seeds: a grid has a single seed; pass a folder as --out instead of {out}")
     from pocketdit.running.sampling_options import require_seeds
 
     require_seeds(args.seeds or (), "--seeds")
