@@ -126,5 +126,5 @@ class FrozenModule(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in eval mode regardless of ``mode``, because a training loop calls this on its whole module tree."""
+        """Stay in eval mode regardless of ``mode``, as a training loop calls ``train`` on its whole module tree."""
         return super().train(False)

@@ -32,7 +32,7 @@ def image_tokens(experiment: Experiment) -> int:
 
 
 def stage_settings(experiment: BaseExperiment) -> dict[str, Any]:
-    """Return the settings of the stage, including its defaults."""
+    """Return the settings of the stage, including defaults."""
     named, _ = arguments(import_class(experiment.stage.class_path))
     defaults = {name: value.default for name, value in named.items() if value.default is not value.empty}
     return defaults | experiment.stage.init_args

@@ -102,7 +102,7 @@ def elastic_passes(experiment: Experiment, trained: nn.ModuleDict, device: torch
             network=trained,
             parameters=parameters,
             per_batch=1.0 if width == widest else 1 / (len(spec.widths) - 1),
-            held=copy if accumulates or width != widest else 0,  # the gradient of the other network
+            held=copy if accumulates or width != widest else 0,  # the other network's gradient
         )
         for width, parameters in parameters_by_width(spec).items()
     ]

@@ -135,7 +135,7 @@ class Finetune(ElasticPretrain):
         return torch.cat(latents)
 
     def prepare(self, batch: Any, number: int) -> NoisyBatch:
-        """Encode a batch, add noise, and add a batch of the same size from the prior's images."""
+        """Encode a batch and add noise. If there is a prior, also choose a batch of the same size from its images."""
         noisy = super().prepare(batch, number)
         return noisy if self.prior is None else noisy._replace(prior=self.prior_batch(len(noisy.time), number))
 

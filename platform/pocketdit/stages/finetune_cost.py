@@ -90,7 +90,7 @@ def finetune_passes(experiment: Experiment, network: ElasticDiT, has_prior: bool
             network=network,
             parameters=parameters,
             per_batch=1.0 if width == widest else 1 / (len(spec.widths) - 1),
-            held=copy if accumulates or width != widest else 0,  # the gradient of the other network
+            held=copy if accumulates or width != widest else 0,  # the other network's gradient
         )
         passes.append(step)
         if has_prior:

@@ -147,7 +147,7 @@ class QuantizeFinetune(ElasticPretrain):
 
     def quantize(self) -> QuantizationReport:
         """Palettize the weights, and write the palettes, a report, and a plot to the run folder."""
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it dynamically
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets this attribute dynamically
         batches = [
             self.transfer_batch_to_device(batch, self.device, 0)
             for batch in islice(data.train_dataloader(), self.calibration_batches)

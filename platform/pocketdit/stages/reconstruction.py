@@ -69,7 +69,7 @@ def random_window(sides: Sequence[int], limit: int, generator: torch.Generator) 
 
 def first_validation_samples(stage: LightningModule) -> tuple[list[str], dict[str, Tensor]]:
     """Return the captions and tensors of the first validation samples. With no validation set, both are empty."""
-    data: Any = stage.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it dynamically
+    data: Any = stage.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets this attribute dynamically
     batch: dict[str, Any] = next(iter(data.val_dataloader()), {"captions": []})
     tensors = {key: value for key, value in batch.items() if isinstance(value, Tensor)}
     first = {key: value[:PREVIEW_COLUMNS].to(stage.device) for key, value in tensors.items()}

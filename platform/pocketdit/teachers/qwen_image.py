@@ -69,7 +69,7 @@ QWEN_IMAGE = Architecture(
     max_tokens=512,
     is_packed=True,
     guide=renormalized_guidance,
-    # Variants with other values need inputs other than an image and text.
+    # Variants with different values need more inputs than an image and text.
     required={"patch_size": 2, "guidance_embeds": False, "use_additional_t_cond": False, "use_layer3d_rope": False},
     lora_loader="QwenImageLoraLoaderMixin",
     published={"Qwen/Qwen-Image": {}},

@@ -138,7 +138,7 @@ def count_pass(step: Pass) -> PassCount:
     counter = KernelCounter()
     parameters = [parameter for parameter in step.network.parameters() if parameter.requires_grad]
     register = nn.Parameter.register_post_accumulate_grad_hook
-    hooks: list[Any] = [register(parameter, counter.count_gradient) for parameter in parameters]  # type: ignore[no-untyped-call]  # torch does not annotate it
+    hooks: list[Any] = [register(parameter, counter.count_gradient) for parameter in parameters]  # type: ignore[no-untyped-call]  # not annotated in torch
     with counter, torch.set_grad_enabled(step.trained):
         loss = step.forward()
         forward, saved = counter.kernels, counter.live

@@ -70,7 +70,7 @@ class KernelCounter(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch does not annotate it
+        super().__init__()  # type: ignore[no-untyped-call]  # not annotated in torch
         self.kernels: Kernels = Counter()
         self.live = self.gradients = self.peak = self.working_peak = 0
         self.storages: dict[int, weakref.ref[Any]] = {}
@@ -159,7 +159,7 @@ class LikeGpu(TorchFunctionMode):
     """
 
     def __init__(self, autocast: bool) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch does not annotate it
+        super().__init__()  # type: ignore[no-untyped-call]  # not annotated in torch
         self.autocast = autocast
 
     @override

@@ -69,7 +69,7 @@ def test_presence_and_number_have_equal_weights(
         (("dog", (0, 0, 99, 99)), ["cat", "dog"]),
         (("cat", (0, 0, 99, 89)), ["cat"]),  # the first box covers this box completely
         (("cat", (0, 9, 99, 108)), ["cat"]),  # the two boxes share 91 of their 100 rows
-        (("cat", (0, 10, 99, 109)), ["cat", "cat"]),  # they share 90 of 100 rows, which is not more than 0.9
+        (("cat", (0, 10, 99, 109)), ["cat", "cat"]),  # the two boxes share 90 of 100 rows, not more than 0.9
         (("cat", (10, 10, 19, 19)), ["cat"]),  # inside the first box, although the intersection over union is small
         (("cat", (60, 60, 159, 159)), ["cat", "cat"]),
         (("cat", (200, 0, 299, 99)), ["cat", "cat"]),
