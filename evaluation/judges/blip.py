@@ -21,8 +21,8 @@ class BlipAnswerer:
 
     Questions are encoded as in BLIP's own code, not as in transformers' example: they begin with [ENC] instead of
     [CLS] and are truncated to 35 tokens. Images are resized to the size in the folder's processor configuration
-    (384x384; BLIP's own code, and thus T2I-CompBench, uses 480x480), ignoring their aspect ratio. BLIP is
-    not DPG-Bench's published judge (see ``mplug``), so the names of results include the model's name.
+    (384x384; BLIP's own code, and thus T2I-CompBench, uses 480x480), ignoring their aspect ratio. BLIP is not
+    DPG-Bench's published judge (see ``mplug``), so the names of results include the model's name.
 
     Args:
         path: Folder in transformers' format, with weights in safetensors.

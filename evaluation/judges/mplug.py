@@ -81,7 +81,7 @@ class MPlug(nn.Module):
         )
 
     def encode_image(self, pixels: Tensor) -> Tensor:
-        """Encode normalized pixels (1, 3, side, side) as (1, P, D)."""
+        """Encode normalized pixels (1, 3, side, side) as states (1, P, D)."""
         return cast(Tensor, self.visn_layer_norm(self.visn_fc(self.visual_encoder["visual"](pixels))))
 
     def fuse(self, image: Tensor, question: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ class ClipTower(nn.Module):
         self.ln_post = nn.LayerNorm(width)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Encode normalized images (B, 3, side, side) as (B, P, V), with the class token first."""
+        """Encode normalized images (B, 3, side, side) as states (B, P, V), with the class token first."""
         patches = self.conv1(pixels).flatten(2).transpose(1, 2)
         classes = self.class_embedding.expand(len(patches), 1, -1)
         x = self.ln_pre(torch.cat([classes, patches], dim=1) + self.positional_embedding)
@@ -120,7 +120,7 @@ class FusionEncoder(nn.Module):
         self.encoder = nn.ModuleDict({"layer": nn.ModuleDict(numbered)})
 
     def forward(self, text: Tensor, image: Tensor) -> Tensor:
-        """Fuse unpadded text (B, T, D) and an image (B, P, D) into (B, P + T, D), with the image first."""
+        """Fuse unpadded texts (B, T, D) and images (B, P, D) into states (B, P + T, D), with the images first."""
         for number, layer in enumerate(cast(nn.ModuleDict, self.encoder["layer"]).values()):
             if number == 0 or number % self.stride:
                 text = layer(text, image)

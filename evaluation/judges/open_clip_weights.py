@@ -57,6 +57,6 @@ def check_positions(network: nn.Module, shapes: Mapping[str, Shape], place: str)
         for expected in (own[other] for other in _POSITIONS[name] if other in own):
             if expected != shape:
                 raise UserError(
-                    f"{place} ({name} has shape {list(shape)}, but the model has {list(expected)}); use the model that "
-                    "the weights belong to"
+                    f"{place} ({name} has shape {list(shape)}, but the model has {list(expected)}); use the model for "
+                    "which the weights were trained"
                 )

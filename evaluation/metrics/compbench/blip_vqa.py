@@ -75,7 +75,7 @@ class BlipVqa:
         return [attribute_score(self.answerer.yes_probabilities(image, questions)) for image in images]
 
     def limits(self, prompts: Sequence[Prompt]) -> Limits:
-        """Return limits that state how many questions are truncated."""
+        """Return the scorer's limitations, which include the number of truncated questions."""
         questions = [question for prompt in prompts for question in self._questions(prompt)]
         return Limits((1.0,) * len(prompts), *truncation(self.answerer, questions, "questions"))
 

@@ -28,6 +28,6 @@ class ClipSimilarity:
         return [float(cosine) for cosine in self.encoder.encode_images(images) @ text]
 
     def limits(self, prompts: Sequence[Prompt]) -> Limits:
-        """Return limits that state how many prompts are truncated."""
+        """Return the scorer's limitations, which include the number of truncated prompts."""
         texts = [prompt.text for prompt in prompts]
         return Limits((1.0,) * len(prompts), *truncation(self.encoder, texts, "prompts"))

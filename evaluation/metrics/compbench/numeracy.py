@@ -172,7 +172,7 @@ class Numeracy:
         return [numeracy_score(asked, count_objects(asked, self._detect(image, asked))) for image in images]
 
     def limits(self, prompts: Sequence[Prompt]) -> Limits:
-        """Return limits that state for how many prompts the detector knows all objects."""
+        """Return the scorer's limitations, which include for how many prompts the detector knows all objects."""
         classes = classes_of(self.detector)
         known = None if classes is None else [name.lower() for name in classes]
         seen, best = [], []

@@ -9,7 +9,7 @@ from evaluation.contract import Backend, ImageArray, Prompt
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of a scorer, because of which it may miss something that the prompts ask for.
+    """Limitations that may make a scorer miss something that the prompts ask for.
 
     Attributes:
         best: For each prompt, the score of images that show exactly what it asks for.
@@ -46,12 +46,12 @@ class Scorer(Protocol):
         ...
 
     def limits(self, prompts: Sequence[Prompt]) -> Limits:
-        """Return the limits because of which the scorer may miss something that the prompts ask for."""
+        """Return the limitations that may make the scorer miss something that the prompts ask for."""
         ...
 
 
 def vocabulary_limits(name: str, seen: Sequence[bool], best: Sequence[float], kind: str) -> Limits:
-    """Return the limits of a detector that may not know all objects.
+    """Return the limitations of a detector that may not know all objects.
 
     Args:
         name: Name of the detector.

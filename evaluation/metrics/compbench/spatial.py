@@ -168,7 +168,7 @@ class Spatial:
         return [0.0 if relation is None else self._score(image, relation) for image in images]
 
     def limits(self, prompts: Sequence[Prompt]) -> Limits:
-        """Return limits that state for how many relations the detector knows both objects."""
+        """Return the scorer's limitations, which include for how many relations the detector knows both objects."""
         relations = [_relation(prompt) for prompt in prompts]
         classes = classes_of(self.detector)
         known = None if classes is None else {name.lower() for name in classes}

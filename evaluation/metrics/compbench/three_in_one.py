@@ -60,7 +60,7 @@ class ThreeInOne:
         return [sum(scores) / len(scores) for scores in zip(*rows, strict=True)]
 
     def limits(self, prompts: Sequence[Prompt]) -> Limits:
-        """Return the limits of the three scorers on the prompts to which they apply."""
+        """Return the limitations of each of the three scorers, for the prompts to which its score applies."""
         best: dict[str, list[float]] = {prompt.id: [] for prompt in prompts}
         protocol: dict[str, Any] = {}
         notes: list[str] = []
