@@ -121,7 +121,7 @@ class Result:
     """The result of a metric on an image set.
 
     Attributes:
-        metric: Name of the benchmark, followed in parentheses by the judges that are not the published ones (see
+        metric: Name of the benchmark, followed in parentheses by any judges that differ from the published ones (see
             ``result_name``).
         scores: The named scores: "overall", if the benchmark defines it, and one per category.
         protocol: Everything needed to reproduce the scores from the images (prompt set, backends, constants),
@@ -139,7 +139,7 @@ class Result:
 
 
 def result_name(benchmark: str, *backends: Backend) -> str:
-    """Return the benchmark's name, followed in parentheses by the judges that are not the published ones.
+    """Return the benchmark's name, followed in parentheses by any judges that differ from the published ones.
 
     For example, GenEval with rule-based judges is named "geneval (scene-rules)".
     """

@@ -47,7 +47,7 @@ class ClipColorReader:
             "ViT-L-14" uses GELU.
 
     Raises:
-        UserError: The weights are missing, belong to another architecture or contain more than tensors, or open_clip
+        UserError: The weights are missing, are for another architecture or contain more than tensors, or open_clip
             does not have the architecture.
     """
 

@@ -51,7 +51,7 @@ class DinoV2:
             the reference value in its README).
 
     Raises:
-        UserError: The weights are missing, belong to another architecture or contain more than tensors, or timm does
+        UserError: The weights are missing, are for another architecture or contain more than tensors, or timm does
             not have the model.
     """
 

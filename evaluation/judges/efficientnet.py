@@ -38,7 +38,7 @@ class EfficientNetLite0:
         device: Device to run on.
 
     Raises:
-        UserError: The package or the file is missing, or the weights belong to another architecture.
+        UserError: The package or the file is missing, or the weights are for another architecture.
     """
 
     def __init__(self, weights: Path | None = None, device: str = "cpu") -> None:

@@ -59,7 +59,7 @@ class Mask2FormerDetector:
         device: Device to run on.
 
     Raises:
-        UserError: The checkpoint is missing or incomplete, belongs to another model, or contains more than weights.
+        UserError: The checkpoint is missing or incomplete, is for another model, or contains more than weights.
     """
 
     classes = OBJECTS
@@ -170,7 +170,7 @@ def load_mmdet(path: Path, config: Any) -> Any:
     """Create transformers' Mask2Former from a ``config``, with the weights of an mmdet 2.x checkpoint.
 
     Raises:
-        UserError: The file is missing, contains more than weights, or belongs to another model.
+        UserError: The file is missing, contains more than weights, or is for another model.
     """
     from transformers import Mask2FormerForUniversalSegmentation
 

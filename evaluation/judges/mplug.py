@@ -112,7 +112,7 @@ class MPlugAnswerer:
         device: Device to run on.
 
     Raises:
-        UserError: A file is missing, belongs to another model, or has a different SHA-256.
+        UserError: A file is missing, is for another model, or has a different SHA-256.
     """
 
     max_text_tokens = 25  # limit for questions, including both special tokens

@@ -43,7 +43,7 @@ class OpenClip:
             published weights.
 
     Raises:
-        UserError: open_clip does not have the model or the tag; the weights are missing, belong to another architecture
+        UserError: open_clip does not have the model or the tag; the weights are missing, are for another architecture
             or contain more than tensors; or they were trained with QuickGELU and the model uses GELU.
     """
 

@@ -36,7 +36,7 @@ def create(loaded: Loaded[Preference]) -> None:
     """Create a preference study, or resume an interrupted call.
 
     Raises:
-        ConfigError: A setting is invalid, or differs from the one with which the study was created.
+        ConfigError: A setting is invalid, or has changed since the study was created.
         RunError: The database does not respond, or another process is creating the study.
     """
     settings = loaded.config

@@ -15,7 +15,7 @@ def open_study(loaded: Loaded[Preference]) -> Store:
     """Open a study that has been created with the same settings.
 
     Raises:
-        ConfigError: A setting differs.
+        ConfigError: A setting has changed since the study was created.
         RunError: The study has not been created, or its images are missing.
     """
     settings = loaded.config

@@ -8,7 +8,7 @@ from evaluation.report.statistics import paired_comparison, strata
 from pocketdit.errors import UserError
 
 # Protocol entries that are not compared: those that describe the run rather than the metric, and "columns", which
-# repeats the protocols of T2I-CompBench's columns. Each column is also compared as a result of its own.
+# repeats the protocols of T2I-CompBench's columns. Each column is also compared as a separate result.
 _NOT_OF_THE_METRIC = ("run", "width", "weights_sha256", "columns")
 
 

@@ -21,7 +21,7 @@ class Row:
 
     Attributes:
         name: Names of the metrics, with their judges.
-        values: The scores, in the order of the table's columns; NaN for those that were not measured.
+        values: The scores, in the order of the table's columns; NaN for scores that were not measured.
         images: The distinct numbers of images from which the scores were computed, in ascending order.
     """
 

@@ -138,7 +138,7 @@ def sign_flip_p_value(differences: Sequence[float], *, resamples: int = 10_000, 
     """Return the two-sided p-value of a mean of paired differences under random sign flips (Fisher 1935).
 
     For up to 14 differences, all signs are enumerated and p is exact. For more differences, the observed value is
-    counted among the random ones, so p is never 0.
+    counted among the random values, so p is never 0.
 
     Raises:
         UserError: There are fewer than 2 differences, or one is not finite.

@@ -32,7 +32,7 @@ _SCALE, _TRUE_SCALE, _NEGATIVE = "guidance_scale", "true_cfg_scale", "negative_p
 class DiffusersPipeline:
     """Samples images with any diffusers text-to-image pipeline.
 
-    Image n of each prompt has its own generator with seed 1000 * ``seed`` + n, so images do not depend on the batch
+    Image n of each prompt has a separate generator with seed 1000 * ``seed`` + n, so images do not depend on the batch
     size. Stable Diffusion's safety checker is turned off, because it would replace some images with black ones.
 
     Args:

@@ -76,7 +76,7 @@ class DPGBench:
         """Check that a prompt set can be scored, before its images are sampled.
 
         Raises:
-            ConfigError: The number of images per prompt is not the one that mode "official" requires.
+            ConfigError: The number of images per prompt differs from the number that mode "official" requires.
             UserError: A prompt has no questions.
         """
         if not self.grids:
@@ -99,7 +99,7 @@ class DPGBench:
         score are left out of all scores and listed in the protocol.
 
         Raises:
-            ConfigError: The number of images per prompt is not the one that mode "official" requires.
+            ConfigError: The number of images per prompt differs from the number that mode "official" requires.
             UserError: A prompt has no images or no questions, or an image cannot be decoded.
         """
         values: dict[str, float] = {}

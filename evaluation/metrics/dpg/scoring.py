@@ -82,7 +82,7 @@ def apply_dependencies(questions: Sequence[Question], scores: Mapping[int, float
     Questions are processed in order, so a score that is set to 0 affects only dependent questions that come later.
 
     Raises:
-        MissingParentError: In mode "official", a parent has no score. Mode "corrected" ignores such parents.
+        MissingParentError: In mode "official", a parent has no score. Mode "corrected" ignores missing parents.
     """
     result = dict(scores)
     for question in questions:

@@ -78,7 +78,7 @@ class GenEval:
         """Check that all prompts have metadata in the benchmark's format.
 
         Raises:
-            ConfigError: A prompt has no such metadata.
+            ConfigError: The metadata of a prompt is missing or has another format.
         """
         for prompt in prompts.prompts:
             if not is_valid(prompt.metadata):

@@ -34,7 +34,7 @@ def serve(loaded: Loaded[Preference], host: str, port: int, url: str) -> None:
         url: Address at which raters reach the server through a proxy; "" without a proxy.
 
     Raises:
-        ConfigError: A setting differs from the one with which the study was created, or the port or ``url`` is invalid.
+        ConfigError: A setting has changed since the study was created, or the port or ``url`` is invalid.
         RunError: The study has not been created, nobody has been invited, no port is free, or the database does not
             respond.
     """

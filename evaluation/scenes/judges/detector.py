@@ -1,7 +1,8 @@
 """Detects the objects in rendered or generated scene images with rules that can be checked by eye.
 
 The background is the color of the border, and the foreground consists of the pixels that differ from it in CIE Lab.
-Colors are the nearest ones in the scenes' palette, and shapes are recognized by correlation with the scenes' outlines.
+An object has the nearest color of the scenes' palette, and shapes are recognized by correlation with the scenes'
+outlines.
 """
 
 from collections.abc import Mapping

@@ -38,7 +38,7 @@ def shape_correlations(coverage: Floats) -> tuple[dict[str, float], tuple[float,
 
 
 def shape_probabilities(correlations: Mapping[str, float]) -> dict[str, float]:
-    """Return the probability of each shape. The remaining probability is that of other shapes."""
+    """Return the probability of each shape. The remaining probability is assigned to all other shapes."""
     weights = {shape: math.exp(_SHARPNESS * (value - _OFFSET)) for shape, value in correlations.items()}
     total = 1 + sum(weights.values())
     return {shape: weight / total for shape, weight in weights.items()}

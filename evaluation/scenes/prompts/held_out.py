@@ -29,7 +29,7 @@ from datamodules.scenes.split import split_of
 GROUPS = ("single_object", "color_attr", "position", "counting")
 
 _KINDS = tuple((shape, color) for shape in SHAPES for color in COLORS)
-# These groups have so few plain captions that most of the held-out ones also mention a size, place or background.
+# These groups have so few plain captions that most held-out captions also mention a size, place or background.
 _SMALL_GROUPS = ("single_object", "counting")
 _MAX_ATTEMPTS = 20_000  # number of draws without a new caption before captions of a group may be repeated
 
