@@ -1,24 +1,24 @@
 # make run      set up .venv, render the scenes, train the elastic supernet
-# make test     set up .venv, lint, type-check, test
-# make distill  everything make run does, then train a teacher and distill the supernet
-# make all      the whole pipeline: the above, a tiny decoder, quantization, export, and scores (hours)
+# make test     set up .venv, then run the linter, the type checker and the tests
+# make distill  do everything that make run does, then train a teacher and distill the supernet
+# make all      run the whole pipeline, which adds a tiny decoder, quantization, export, and scores (takes hours)
 # make score    score the latest pre-training run
 # make emoji    train and score the supernet on pictograms (OpenMoji, word vectors, a learned autoencoder)
-# make emoji-distill    everything make emoji does, then train a teacher and distill the supernet
-# make device   everything make distill does, then export every width of the four-step model as Core AI and LiteRT bundles,
-#               and compare their images with those of the run in device.png
+# make emoji-distill    do everything that make emoji does, then train a teacher and distill the supernet
+# make device   do everything that make distill does, then export every width of the four-step model as Core AI and
+#               LiteRT bundles, and write device.png, which compares the images of the bundles with those of the run
 # make docs     build the documentation site in docs/_build
 #
-# After setup on two cores, make run (with bf16 instructions) and make test take 10 to 16 minutes each.
+# After setup, make run (with bf16 instructions) and make test each take 10 to 16 minutes on two cores.
 # make test TESTERS=8 runs the tests in eight processes.
 PYTHON ?= python3
 BIN := .venv/bin
 TESTERS ?= 2
 export HF_HUB_OFFLINE ?= 1
 export PYTHONUNBUFFERED := 1
-# Waiting OpenMP threads spin. If two of them share a core, small operations become ten times slower.
+# OpenMP threads wait in a busy loop. If two threads share a core, small operations take ten times as long.
 run distill device all emoji emoji-distill: export OMP_PROC_BIND ?= true
-# Tests run in parallel processes, whose threads would compete for the cores.
+# Tests run in parallel processes, whose threads would otherwise compete for the cores.
 test: export OMP_NUM_THREADS ?= 1
 
 .PHONY: run all distill device score emoji emoji-distill test test-slow fuzz fuzz-slow lint types docs bench clean
@@ -74,7 +74,7 @@ test: .venv/ready-dev lint
 test-slow: .venv/ready-bench
 	$(BIN)/python -m pytest -m slow
 
-# Thousands of random and damaged inputs in minutes. fuzz-slow runs all of the slow cases as well.
+# Try thousands of random and damaged inputs within minutes. fuzz-slow also runs all of the slow cases.
 fuzz: .venv/ready-dev
 	$(BIN)/python -m tests.fuzz
 
@@ -135,7 +135,7 @@ bench: .venv/ready-bench
 	$(BIN)/python -m pip install --quiet --editable '.[coreai,litert-runtime]'
 	touch $@
 
-# LiteRT's converter needs older packages than the other extras.
+# LiteRT's converter needs older versions of some packages than the other extras do.
 .venv-litert/ready: pyproject.toml
 	$(PYTHON) -m venv .venv-litert
 	.venv-litert/bin/python -m pip install --quiet --editable '.[litert]'

@@ -3,9 +3,9 @@
 #
 #   HEAD=node-0 NODES=4 GPUS=8 NAME=mine bash experiments/cluster/torchrun.sh experiments/paper/elastic_256.yaml
 #
-# HEAD is the name or address of one of the nodes, at which the processes meet, and NAME that of the run. The runs folder
-# must be on a file system that all nodes share. If a process fails, all of them stop; run the same command again to
-# resume from the last checkpoint.
+# HEAD is the host name or address of the node that coordinates the processes, and NAME is the name of the run. The runs
+# folder must be on a file system that all nodes share. If a process fails, all processes stop; run the same command
+# again to resume from the last checkpoint.
 
 set -euo pipefail
 : "${1:?the first argument must be the YAML file of an experiment}"
