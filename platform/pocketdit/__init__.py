@@ -61,5 +61,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Also list the exported names, so that notebooks complete them."""
+    """Also list the exported names, so that notebooks can complete them."""
     return sorted({*globals(), *__all__})

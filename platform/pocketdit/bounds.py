@@ -24,7 +24,9 @@ class Between:
 
 
 def check_bounds(settings: Any) -> None:
-    """Check the fields of a dataclass against the bounds in their types, however the object was made.
+    """Check the fields of a dataclass against the bounds in their types.
+
+    Dataclasses call this in ``__post_init__``, so that objects created in Python are also checked.
 
     Raises:
         ValueError: A number is out of bounds. The message starts with the name of the field.
@@ -38,7 +40,7 @@ def check_bounds(settings: Any) -> None:
 
 
 def _bounded(annotation: Any, value: Any) -> Iterator[tuple[Between, float]]:
-    """Yield each number in a value together with the bounds that the value's type sets for it."""
+    """Yield each number in a value together with its bounds from the type annotation."""
     if get_origin(annotation) is Annotated:
         if isinstance(value, int | float):
             yield from ((item, value) for item in annotation.__metadata__ if isinstance(item, Between))
@@ -63,7 +65,7 @@ Weight = Annotated[float, Between(0, 1e6)]
 TimeShift = Annotated[float, Between(1e-3, 1e3)]
 """The factor by which times are shifted toward noise."""
 TimeSpread = Annotated[float, Between(1e-3, 100)]
-"""The standard deviation of times before the logistic function is applied."""
+"""The standard deviation of normally distributed numbers that the logistic function maps to times."""
 Steps = Annotated[int, Between(1, 10_000)]
 """The number of sampling steps."""
 Guidance = Annotated[float, Between(0, 1000)]
@@ -71,8 +73,8 @@ Guidance = Annotated[float, Between(0, 1000)]
 Side = Annotated[int, Between(1, MAX_SIDE)]
 """The length of a side of an image in pixels."""
 Error = Annotated[float, Between(0, 1e9)]
-"""The largest difference that is accepted."""
+"""The maximum difference between an exported network and the original that is accepted."""
 Tokens = Annotated[int, Between(1, 100_000)]
 """The maximum number of tokens in a caption or prompt."""
 VectorSize = Annotated[int, Between(1, 65_536)]
-"""The number of elements in a vector of a network."""
+"""The number of elements in an embedding or another vector."""

@@ -1,4 +1,4 @@
-"""Compute the checksum that weights and palette files store to detect damage."""
+"""Computes the checksum that is stored in weights files and palette files to detect damage."""
 
 import zlib
 from collections.abc import Mapping

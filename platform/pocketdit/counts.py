@@ -1,4 +1,4 @@
-"""Combines numbers with their nouns, for messages."""
+"""Formats a number and its noun for messages, such as "2 images"."""
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
@@ -7,6 +7,6 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     Args:
         number: The number.
         noun: The noun in the singular.
-        plural: The noun in the plural, if it is not the singular with an additional s.
+        plural: The noun in the plural. Required only if the plural is not formed by adding "s".
     """
     return f"{number} {noun if number == 1 else plural or f'{noun}s'}"

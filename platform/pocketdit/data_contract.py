@@ -5,8 +5,8 @@ A run accepts any ``LightningDataModule`` whose batches are mappings with these 
 - ``"images"`` (uint8, (B, 3, H, W)) or ``"latents"`` (float, (B, C, h, w))
 - ``"captions"`` (B strings)
 - ``"text"`` (one ``TextTokens`` per text encoder), optional: the captions' stored embeddings, without text dropout
-- ``"teacher_text"`` and ``"teacher_blank"`` (the same for the text encoders of a teacher), optional: the embeddings of
-  the captions, and those of the empty caption with B = 1
+- ``"teacher_text"`` and ``"teacher_blank"`` (one ``TextTokens`` per text encoder of the teacher), optional: the stored
+  embeddings of the captions, and of the empty caption with B = 1
 - ``"ids"`` (int64, (B,)), optional: unique sample numbers, which seed the samples' validation noise
 
 If a data module also implements ``DescribedData``, the run records the fingerprint of the data and checks that stored
@@ -24,11 +24,12 @@ class DataDescription:
 
     Attributes:
         fingerprint: Identifier of the data for tracking, or None if the data module does not compute one.
-        stored_autoencoder: The autoencoder that produced the stored latents, as recorded in ``dataset.json``. None for
-            images.
+        stored_autoencoder: The autoencoder that produced the stored latents, as recorded in ``dataset.json``, or None
+            if the data set contains images.
         stored_text_encoders: The text encoders that produced the stored text embeddings, as recorded in
             ``dataset.json``.
-        stored_teacher_text_encoders: The same for the text encoders of a teacher.
+        stored_teacher_text_encoders: The teacher's text encoders that produced the embeddings stored for distillation,
+            as recorded in ``dataset.json``.
         has_images: Whether batches contain images. False for a data set of latents.
         attribution: One line that names the license and the authors of the images, if the license requires this.
     """
@@ -43,7 +44,10 @@ class DataDescription:
 
 @runtime_checkable
 class CaptionedData(Protocol):
-    """A data module that can read captions without their images. A run then counts what its encoders do not see."""
+    """A data module that can read captions without their images.
+
+    For such data, a run reports how much of the captions its text encoders ignore.
+    """
 
     def read_captions(self, split: str, samples: int) -> tuple[list[str], bool]:
         """Read the captions that training may use.
@@ -53,7 +57,7 @@ class CaptionedData(Protocol):
             samples: Maximum number of samples to read.
 
         Returns:
-            The captions, and whether they are those of all samples.
+            The captions, and whether all samples of the split were read.
         """
         ...
 

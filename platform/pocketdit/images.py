@@ -28,7 +28,7 @@ def require_finite(images: ImagesT, model: str) -> ImagesT:
 
     Args:
         images: Float images of any range, with the batch as the first dimension.
-        model: The model that sampled them, for the message.
+        model: Name of the model that sampled the images, for the error message.
     """
     bad = int((~torch.as_tensor(images).isfinite().flatten(1).all(dim=1)).sum())
     if bad:

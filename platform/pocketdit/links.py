@@ -1,6 +1,7 @@
-"""Refuse links that lead out of a folder. A run folder may come from someone else.
+"""Refuses symbolic links that lead out of a folder.
 
-Such a link could make a command change a user's file, or copy it into images and bundles that are passed on.
+A run folder may have been created by someone else. A link in the folder could make a command overwrite one of the
+user's own files, or copy that file into samples or bundles that the user then publishes.
 """
 
 import os
@@ -10,7 +11,7 @@ from pocketdit.errors import RunError
 
 
 def leads_outside(path: Path, folder: Path) -> bool:
-    """Return whether a path, after all links in it are followed, lies outside a folder."""
+    """Return whether a path is outside a folder after all links in the path are resolved."""
     return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
@@ -30,7 +31,7 @@ def require_inside(path: Path, folder: Path) -> None:
 def require_no_links_outside(folder: Path) -> None:
     """Check that no link in a folder or its subfolders leads to a file or folder outside it.
 
-    The folder itself may be a link. Links to devices are accepted, because they are refused when they are opened.
+    The folder itself may be a link. Links to devices are accepted here, because commands refuse to open devices.
 
     Raises:
         RunError: A link leads outside the folder.

@@ -15,7 +15,7 @@ _UNSUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 
 @contextmanager
 def hold_lock(path: Path, message: str) -> Iterator[None]:
-    """Hold a lock while the block runs.
+    """Hold a lock during a ``with`` block.
 
     The lock is released when the process exits, even if it is killed. Forked data workers do not inherit it.
 

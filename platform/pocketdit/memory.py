@@ -1,4 +1,4 @@
-"""The memory that a process can use."""
+"""Determines how much memory a process can use."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Validate names that become folder names and prompts, and make names that other people chose safe to print."""
+"""Validates folder names and prompts, and makes text from other sources safe to print."""
 
 _MAX_LENGTH = 500
 
@@ -20,13 +20,13 @@ def require_unicode(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"{one_line(text)} is not valid UTF-8; write it in UTF-8") from None
+        raise ValueError(f"{one_line(text)} is not valid UTF-8; encode it as UTF-8") from None
 
 
 def one_line(text: str) -> str:
-    r"""Return text as one line that can be printed.
+    r"""Return text as a single printable line.
 
-    Control characters and bytes that are not UTF-8 become escapes such as \n and \udce9. Long text is truncated.
+    Control characters and invalid UTF-8 bytes are replaced with escapes such as \n and \udce9. Long text is truncated.
     """
     line = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
     return line if len(line) <= _MAX_LENGTH else f"{line[: _MAX_LENGTH - 3]}..."

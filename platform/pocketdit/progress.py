@@ -1,15 +1,15 @@
-"""Progress lines, which are updated in place on a terminal and in a notebook, and otherwise written to a log."""
+"""Progress lines, which are updated in place in a terminal or notebook and written line by line to a log elsewhere."""
 
 import sys
 from typing import Any
 
 from tqdm.auto import tqdm
 
-LOG_SECONDS = 20.0  # minimum time between two lines of a log
+LOG_SECONDS = 20.0  # minimum time between two lines in a log
 
 
 def in_notebook() -> bool:
-    """Return whether this process is the kernel of a notebook, whose output is not a terminal but can be updated."""
+    """Return whether this process is a notebook kernel. Its output is not a terminal, but can be updated in place."""
     get_shell = getattr(sys.modules.get("IPython"), "get_ipython", None)
     shell = get_shell() if get_shell is not None else None
     return shell is not None and "IPKernelApp" in shell.config
@@ -19,8 +19,8 @@ class ProgressLine:
     """A progress line on standard error.
 
     Args:
-        bar_format: Format of the line, as in tqdm.
-        options: Other options of tqdm.
+        bar_format: Format of the line, as for tqdm.
+        options: Other options for tqdm.
     """
 
     def __init__(self, bar_format: str, **options: Any) -> None:
@@ -36,7 +36,7 @@ class ProgressLine:
         self._written = self._state()  # creating the bar already writes the line
 
     def advance(self, n: int, text: str | None = None) -> None:
-        """Set the position and, if it is not None, the text at the end of the line."""
+        """Set the position and, unless ``text`` is None, the text at the end of the line."""
         if text is not None:
             self.bar.set_postfix_str(text, refresh=False)
         if self.bar.update(n - self.bar.n):
@@ -45,7 +45,7 @@ class ProgressLine:
             self.bar.refresh()
 
     def close(self) -> None:
-        """Stop updating the line, and write its last state unless the log already contains it."""
+        """Stop updating the line. In a log, also write the final state unless the log already contains it."""
         if not self.live and self._written == self._state():
             self.bar.leave, self.bar.sp = False, lambda text: None
         self.bar.close()

@@ -1,4 +1,4 @@
-"""Samples images from prompts at any width of a network."""
+"""Samples images for prompts with a sub-network of any width."""
 
 from collections.abc import Callable, Sequence
 
@@ -51,12 +51,12 @@ def sample(
     Args:
         network: The backbone.
         encoders: The text encoders and the autoencoder, which decodes the sampled latents.
-        prompts: The prompts. An empty prompt is sampled without text.
+        prompts: The prompts. The image for an empty prompt is sampled without text conditioning.
         width: Width of the sub-network, as a fraction of the full width.
         sampling: Sampler, number of steps, guidance scale, seed, and image size.
         batch_size: Number of prompts per batch.
-        on_step: Function that is called with the number of completed steps before each evaluation of the network. The
-            steps of all batches are counted. An exception that it raises ends the sampling.
+        on_step: Function that is called with the number of completed steps before each evaluation of the network.
+            Steps are counted across all batches. An exception that the function raises ends the sampling.
 
     Returns:
         Images in [-1, 1], (len(prompts), 3, H, W), on the CPU.
@@ -79,16 +79,16 @@ def sample_latents(
     on_step: Callable[[int], None] | None = None,
     before: int = 0,
 ) -> Tensor:
-    """Sample the latents of one batch of prompts like ``sample``.
+    """Sample the latents for one batch of prompts, without decoding them.
 
     Args:
         network: The backbone.
-        encoders: The encoders.
+        encoders: The text encoders and the autoencoder, whose dimensions determine the size of the latents.
         prompts: The prompts.
-        width: Width of the sub-network.
-        sampling: The settings.
+        width: Width of the sub-network, as a fraction of the full width.
+        sampling: Sampler, number of steps, guidance scale, seed, and image size.
         on_step: See ``sample``.
-        before: Number of steps of earlier batches, which ``on_step`` also counts.
+        before: Number of steps of earlier batches, which is included in the count passed to ``on_step``.
 
     Returns:
         Latents (len(prompts), C, h, w) on the device of the network.
@@ -112,13 +112,13 @@ def sample_latents(
 
 
 def _watched(velocity: Velocity, times: Sequence[float], before: int, on_step: Callable[[int], None]) -> Velocity:
-    """Return the same velocity, which first calls ``on_step`` with the number of completed steps.
+    """Wrap a velocity function so that each evaluation first calls ``on_step`` with the number of completed steps.
 
     Args:
-        velocity: The velocity.
+        velocity: The velocity function.
         times: The sampling times.
         before: Number of steps of earlier batches.
-        on_step: The function.
+        on_step: The function to call.
     """
     later = torch.tensor(times, dtype=torch.float32)
 

@@ -1,4 +1,4 @@
-"""Workaround for the slow import of torchmetrics, which takes about a third of the time to import Lightning.
+"""Workaround for the slow import of torchmetrics, which accounts for about a third of the import time of Lightning.
 
 Lightning only uses the classes ``Metric`` and ``MetricCollection`` of torchmetrics, but ``import torchmetrics`` imports
 all of its metrics and, with them, torchvision, transformers and scipy. With this module, ``import torchmetrics``
@@ -40,10 +40,10 @@ class _TorchmetricsFinder:
 
 
 def defer(package: ModuleType, run: Callable[[ModuleType], None]) -> None:
-    """Give the package a ``__getattr__`` (PEP 562) that imports the requested attribute.
+    """Add a ``__getattr__`` (PEP 562) to the package that imports the requested attribute.
 
     Args:
-        package: The package, which is empty.
+        package: The package, whose ``__init__`` has not been run yet.
         run: Function that runs the package's ``__init__``.
     """
 
@@ -62,6 +62,6 @@ def defer(package: ModuleType, run: Callable[[ModuleType], None]) -> None:
 
 
 def install() -> None:
-    """Install the import finder unless it is already installed. It does nothing until torchmetrics is imported."""
+    """Install the import finder if it is not installed yet. It acts only when torchmetrics is imported."""
     if not any(isinstance(finder, _TorchmetricsFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _TorchmetricsFinder())

@@ -2,9 +2,9 @@
 
 The Linux wheel of torchvision on PyPI is compiled for CUDA. With a CPU build of torch, its extension cannot be loaded,
 the operator ``torchvision::nms`` is never registered, and torchvision's own Python code fails to import (pytorch/vision
-issues 9077 and 9085). Then lightning, torchmetrics, diffusers, and timm cannot be imported either. If the extension
-cannot be loaded, this module declares the two operators that the import requires. The operators have no implementation,
-so calling them, or using the decoders of torchvision.io, still fails with a clear error.
+issues 9077 and 9085). As a result, lightning, torchmetrics, diffusers, and timm cannot be imported either. If the
+extension cannot be loaded, this module declares the two operators that the import requires. The operators have no
+implementation, so calling them, or using the decoders of torchvision.io, still fails with a clear error.
 
 Remove this module once torchvision can be imported without its extension or PyPI has a wheel for CPU builds of torch.
 """
@@ -62,6 +62,6 @@ class _TorchvisionFinder:
 
 
 def install() -> None:
-    """Install the import finder unless it is already installed. It does nothing until torchvision is imported."""
+    """Install the import finder if it is not installed yet. It acts only when torchvision is imported."""
     if not any(isinstance(finder, _TorchvisionFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _TorchvisionFinder())

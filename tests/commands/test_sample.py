@@ -172,14 +172,14 @@ def test_prompts_that_are_not_utf8_are_refused(
 ) -> None:
     words = ["sample", "elastic_pretrain/t", "caf\udce9", "--runs", str(runs), "--out", str(tmp_path / out)]
     assert main(words) == 2
-    assert capsys.readouterr().err == "lightning sample: prompts: caf\\udce9 is not valid UTF-8; write it in UTF-8\n"
+    assert capsys.readouterr().err == "lightning sample: prompts: caf\\udce9 is not valid UTF-8; encode it as UTF-8\n"
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"prompt": "half a \\ud83d"}', "prompt 1: half a \\ud83d is not valid UTF-8; write it in UTF-8"),
-        ('{"prompt": "a", "id": "\\ud83d"}', "prompt 1: \\ud83d is not valid UTF-8; write it in UTF-8"),
+        ('{"prompt": "half a \\ud83d"}', "prompt 1: half a \\ud83d is not valid UTF-8; encode it as UTF-8"),
+        ('{"prompt": "a", "id": "\\ud83d"}', "prompt 1: \\ud83d is not valid UTF-8; encode it as UTF-8"),
         ('{"prompt": "a", "id": "x\\u0000"}', "the id 'x\\x00' is not a plain file name"),
     ],
 )
