@@ -133,7 +133,7 @@ def test_errors_have_the_line_of_the_command(runs: Path, tiny: list[str], capsys
     assert capsys.readouterr().err == f"lightning evaluate: {message(unused)}\n"
     with pytest.raises(ConfigError, match="lora_scale nan: must be a finite number"):
         pocketdit.load("elastic_pretrain/t", runs=runs, lora_scale=float("nan"))
-    with pytest.raises(RunError, match="elastic_pretrain/t has no LoRA whose strength could be changed"):
+    with pytest.raises(RunError, match="elastic_pretrain/t has no LoRA whose scale could be changed"):
         pocketdit.load("elastic_pretrain/t", runs=runs, lora_scale=0.5).sample("a red circle", steps=1)
     with pytest.raises(ConfigError, match="pass a list of key=value strings or a mapping"):
         pocketdit.train(PRETRAIN, "training.max_steps=5")

@@ -33,7 +33,7 @@ def test_weights_of_another_dtype_are_refused(
     save_file({**weights, name: weights[name].to(dtype)}, run.weights)
     assert main(["sample", str(run.path), "a red circle", "--steps", "1", "--out", str(tmp_path / "x.png")]) == 1
     error = capsys.readouterr().err
-    assert f"{name} is {dtype}, but the weights of a run are torch.float32" in error
+    assert f"{name} is {dtype}, but a run's weights must be torch.float32" in error
     assert len(error.splitlines()) == 1
 
 

@@ -1,4 +1,4 @@
-"""Load the autoencoder that a run has trained."""
+"""Loads the autoencoder that a run has trained."""
 
 from pocketdit.artifacts.network import require_weights
 from pocketdit.artifacts.run_folder import RunFolder, load_experiment
@@ -12,7 +12,7 @@ def load_autoencoder(folder: RunFolder) -> ConvAutoencoder:
     """Load a run's autoencoder for inference, with its EMA weights.
 
     Raises:
-        RunError: The run has no weights yet, or they are damaged, not finite, or do not match its configuration.
+        RunError: The run's weights are missing, damaged, or not finite, or do not match its configuration.
         ConfigError: The run did not train an autoencoder.
     """
     autoencoder = ConvAutoencoder(load_experiment(folder, AutoencoderExperiment).architecture)

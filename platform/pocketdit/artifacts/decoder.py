@@ -1,4 +1,4 @@
-"""Load a run's tiny decoder."""
+"""Loads a run's tiny decoder."""
 
 import torch
 
@@ -17,8 +17,9 @@ def require_matching_latents(experiment: EncodedExperiment, decoder: RunFolder) 
     own = load_experiment(decoder, DecoderExperiment).autoencoder
     if own != experiment.autoencoder:
         raise ConfigError(
-            f"decoder {decoder.name} was trained on the latents of {own.class_path} {own.init_args}, not on those of "
-            f"{experiment.autoencoder.class_path} {experiment.autoencoder.init_args}; use the same autoencoder"
+            f"decoder {decoder.name} was trained on the latents of {own.class_path} {own.init_args}, but the "
+            f"experiment uses {experiment.autoencoder.class_path} {experiment.autoencoder.init_args}; use the same "
+            "autoencoder"
         )
 
 
@@ -26,7 +27,7 @@ def load_decoder(folder: RunFolder, device: torch.device | str = "cpu") -> TinyD
     """Load a run's decoder for inference, with its EMA weights.
 
     Raises:
-        RunError: The run has no weights yet, or they are damaged, not finite, or do not match its configuration.
+        RunError: The run's weights are missing, damaged, or not finite, or do not match its configuration.
         ConfigError: The run did not train a decoder.
     """
     decoder = TinyDecoder(load_experiment(folder, DecoderExperiment).decoder)
@@ -41,10 +42,15 @@ def load_decoder(folder: RunFolder, device: torch.device | str = "cpu") -> TinyD
 
 
 def with_decoder(encoders: Encoders, experiment: Experiment, folder: RunFolder) -> Encoders:
-    """Return encoders that decode with the tiny decoder of the run ``folder``.
+    """Return a copy of the encoders that decodes with the tiny decoder trained by a run.
+
+    Args:
+        encoders: The encoders.
+        experiment: The experiment that the encoders belong to.
+        folder: The run that trained the decoder.
 
     Raises:
-        ConfigError: The decoder was trained on other latents, or the run did not train a decoder.
+        ConfigError: The decoder was trained on the latents of another autoencoder, or the run did not train a decoder.
         RunError: See ``load_decoder``.
     """
     require_matching_latents(experiment, folder)

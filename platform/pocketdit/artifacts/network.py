@@ -1,4 +1,4 @@
-"""Load a run's network."""
+"""Loads a run's network."""
 
 import os
 from collections.abc import Iterable
@@ -28,11 +28,11 @@ def load_network(folder: RunFolder, device: torch.device | str = "cpu", lora_sca
     Args:
         folder: The run.
         device: Device of the network.
-        lora_scale: Strength of the LoRA of a fine-tuned run, 0 for the network that it started from.
+        lora_scale: Strength of the LoRA of a fine-tuned run, or 0 for the network before fine-tuning.
 
     Raises:
-        RunError: The run has no weights yet, or they are damaged, not finite, or do not match its configuration. Or
-            the run has no LoRA to scale.
+        RunError: The run's weights are missing, damaged, or not finite, or do not match its configuration.
+            Alternatively, ``lora_scale`` is not 1, but the run has no LoRA.
     """
     require_weights(folder)
     experiment = load_experiment(folder)
@@ -41,9 +41,9 @@ def load_network(folder: RunFolder, device: torch.device | str = "cpu", lora_sca
     weights = load_weights(folder.weights, device)
     for name, value in weights.items():
         if value.dtype != torch.float32:
-            raise RunError(f"{folder.weights}: {name} is {value.dtype}, but the weights of a run are torch.float32")
+            raise RunError(f"{folder.weights}: {name} is {value.dtype}, but a run's weights must be torch.float32")
     if lora_scale != 1 and not has_elastic_lora(weights):
-        raise RunError(f"{folder.name} has no LoRA whose strength could be changed; leave the scale at 1")
+        raise RunError(f"{folder.name} has no LoRA whose scale could be changed; leave the scale at 1")
     try:
         network = network_from(supernet, weights, lora_scale)
     except Exception as error:
@@ -67,15 +67,15 @@ def require_weights(folder: RunFolder) -> None:
 
 
 def has_elastic_lora(weights: Iterable[str]) -> bool:
-    """Return whether the names of a run's weights include a LoRA that adapts every width."""
+    """Return whether the weights with these names include a LoRA that adapts every width."""
     return any(name.startswith(f"{LORA_PREFIX}{ELASTIC}.") for name in weights)
 
 
 def network_from(supernet: Backbone, weights: dict[str, Tensor], lora_scale: float = 1.0) -> Network:
-    """Create a network from the weights that a stage has saved.
+    """Return the network for weights that a stage has saved.
 
     Args:
-        supernet: The network, on the meta device.
+        supernet: The backbone on the meta device, to which the weights are assigned.
         weights: Weights of a supernet, of a supernet with LoRA adapters, or of one standalone network per width.
         lora_scale: Strength of a LoRA that adapts every width.
     """

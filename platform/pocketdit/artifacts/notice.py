@@ -18,7 +18,7 @@ def read_notice(folder: RunFolder) -> str:
     """Return a run's notice, one line per data set, or "" if no attribution is required.
 
     Raises:
-        RunError: The file cannot be read, or is a link to a file elsewhere.
+        RunError: The file cannot be read, or it is a link that leads out of the run's folder.
     """
     return notice_in(folder.path)
 
@@ -27,10 +27,10 @@ def notice_in(folder: Path) -> str:
     """Return the notice in the folder of a run or a bundle, or "" if there is none.
 
     Raises:
-        RunError: The file cannot be read, or is a link to a file elsewhere.
+        RunError: The file cannot be read, or it is a link that leads out of the folder.
     """
     path = folder / NOTICE
-    require_inside(path, folder)  # samples and bundles, which may be published, contain the notice
+    require_inside(path, folder)  # the notice is copied to samples and bundles, which may be published
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -50,8 +50,8 @@ def write_notice(folder: RunFolder, attribution: str | None, parents: Iterable[R
 
     Args:
         folder: The run.
-        attribution: The attribution of its own data, if any.
-        parents: The runs that it builds on.
+        attribution: The attribution of the run's own data, or None if none is required.
+        parents: The parent runs, whose weights the run uses.
     """
     if notice := join_notices(attribution or "", *map(read_notice, parents)):
         write_atomically(folder.path / NOTICE, notice)

@@ -6,7 +6,7 @@ The folder ``runs/<experiment>/<run>/`` contains these files::
     checkpoints/last.ckpt    complete training state
     weights.safetensors      EMA weights
     pytorch_lora_weights.safetensors
-                             LoRA for diffusers and peft (runs that trained one; see artifacts/lora_file.py)
+                             LoRA for diffusers and peft (runs that trained a LoRA; see artifacts/lora_file.py)
     palettes.safetensors     palettes and indices of the layers (quantized runs; see quantization/palette.py)
     quantization.json, .png  bits, sensitivities, and sizes, and a plot of the sensitivities (quantized runs)
     samples/*.png            previews, such as image grids for all widths
@@ -14,7 +14,7 @@ The folder ``runs/<experiment>/<run>/`` contains these files::
     parents.json             names of the parent runs and hashes of their weights
     NOTICE.txt               attribution that the license of the data requires (see artifacts/notice.py)
     finished                 the final step (finished runs)
-    earlier-1/               results of an attempt whose checkpoint was lost
+    earlier-1/               results of an earlier attempt whose checkpoint was lost
     lock                     file lock of the process that trains the run
 """
 
@@ -42,7 +42,7 @@ LATEST = "latest"
 FOLDER_VARIABLE = "POCKETDIT_RUN_FOLDER"
 
 ExperimentT = TypeVar("ExperimentT", bound=BaseExperiment)
-# What a run of each kind trains, with its article.
+# The network that each kind of experiment trains, with its indefinite article.
 NETWORKS: Mapping[type[BaseExperiment], str] = {
     Experiment: "a backbone",
     DecoderExperiment: "a decoder",
@@ -68,7 +68,7 @@ class RunFolder:
 
     @property
     def new_checkpoint(self) -> Path:
-        """Where a checkpoint is first written if it is sharded or replaces a sharded one."""
+        """Temporary path of a new checkpoint that is sharded or replaces a sharded checkpoint."""
         return self.checkpoint.with_name(".new.ckpt")
 
     @property
@@ -93,7 +93,7 @@ class RunFolder:
 
     @property
     def finished(self) -> Path:
-        """The file that marks the run as finished."""
+        """The file that marks the run as finished and contains the final step."""
         return self.path / "finished"
 
     @property
@@ -118,10 +118,10 @@ class RunFolder:
             ) from None
 
     def set_results_aside(self) -> Path | None:
-        """Move the results of an earlier attempt to a separate folder, so that a new attempt keeps them.
+        """Move the results of an earlier attempt to a separate folder, so that a new attempt does not overwrite them.
 
         Returns:
-            The folder, or None if there are no results.
+            The separate folder, or None if there are no results.
         """
         results = [self.weights, self.palettes, self.finished, *sorted(self.path.glob("quantization.*"))]
         results = [path for path in results if path.is_file()]
@@ -134,7 +134,7 @@ class RunFolder:
         return kept
 
     def publish_new_checkpoint(self) -> None:
-        """Replace the previous checkpoint with ``new_checkpoint``. If this is interrupted, ``clean`` recovers."""
+        """Replace the previous checkpoint with ``new_checkpoint``. ``clean`` repairs an interrupted replacement."""
         old = self.checkpoint.with_name(".old.ckpt")
         remove(old)
         if self.checkpoint.exists():
@@ -285,10 +285,10 @@ def launched_rank() -> int:
 
 
 def environment_number(*names: str) -> int | None:
-    """Return the number in the first of several environment variables that is set.
+    """Return the integer value of the first of the given environment variables that is set, or None if none is set.
 
     Raises:
-        ConfigError: The variable does not contain a number.
+        ConfigError: The value is not an integer.
     """
     name = next((name for name in names if os.environ.get(name)), None)
     if name is None:

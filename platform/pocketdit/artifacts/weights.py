@@ -1,7 +1,7 @@
-"""Weights files, which carry a checksum of their tensors.
+"""Weights files, which contain a checksum of their tensors.
 
-The checksum is a CRC-32, computed from the tensors while they are in memory and checked whenever the file is loaded. It
-takes about half a second per gigabyte.
+The checksum is a CRC-32. It is computed from the tensors in memory before a file is written, and checked whenever the
+file is loaded. Computing the checksum takes about half a second per gigabyte.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def load_weights(path: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """Load a file written by ``save_weights``. Files of earlier versions have no checksum and are accepted.
+    """Load a file written by ``save_weights``. Files written by earlier versions are accepted without a checksum.
 
     Raises:
         RunError: The file cannot be read, is damaged, or contains values that are not finite.

@@ -1,8 +1,8 @@
 """A small autoencoder of 3x3 convolutions without normalization or attention.
 
 Without normalization, each pixel depends only on its surroundings, and the same weights work at every image size. The
-decoder computes at half the resolution of the images or below, and every convolution after an upsampling reaches across
-the borders between latent positions, so that these borders stay invisible.
+decoder computes at half the resolution of the images or below. After each upsampling, 3x3 convolutions mix the pixels
+of neighboring latent positions, so that no borders between these positions are visible.
 
 Shape letters: B = batch, H x W = image sides in pixels, C = latent channels, h x w = latent sides, c = channels of a
 level.
@@ -34,11 +34,11 @@ class ResidualBlock(nn.Module):
 
 
 class ConvAutoencoder(nn.Module):
-    """Maps images to normalized latents and back. It is the trained counterpart of an ``Autoencoder``.
+    """Network that maps images to normalized latents and back.
 
     The outputs of the encoder are raw latents. ``encode`` normalizes every channel with its running mean and variance,
-    which are buffers and therefore part of the weights, and ``decode`` undoes this. Training uses the raw latents: the
-    encoder changes faster than the statistics, and normalized latents would grow without limit.
+    which are buffers and therefore part of the weights. ``decode`` reverses the normalization. Training uses the raw
+    latents: the encoder changes faster than the statistics, and normalized latents would grow without limit.
     """
 
     mean: Tensor
@@ -57,7 +57,7 @@ class ConvAutoencoder(nn.Module):
         """Map images (B, 3, H, W) in [-1, 1] to normalized float32 latents (B, C, h, w).
 
         Raises:
-            ValueError: H or W is not a multiple of the factor.
+            ValueError: H or W is not a multiple of the downsampling factor.
         """
         factor = self.spec.factor
         if images.shape[-2] % factor or images.shape[-1] % factor:

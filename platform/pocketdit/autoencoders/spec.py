@@ -12,12 +12,12 @@ Channels = Annotated[int, Between(1, 65_536)]
 class AutoencoderSpec:
     """The architecture of a small autoencoder.
 
-    The first level has half the resolution of the images, and each level after it halves the resolution. The decoder
-    has the same levels as the encoder in reverse order.
+    The first level has half the resolution of the images, and each further level halves the resolution again. The
+    decoder has the same levels as the encoder in reverse order.
 
     Attributes:
         channels: Number of channels in each level.
-        blocks: Number of residual blocks in each level, in the encoder and in the decoder.
+        blocks: Number of residual blocks in each level of the encoder, and in each level of the decoder.
         latent_channels: Number of channels of the latents.
     """
 
@@ -32,5 +32,5 @@ class AutoencoderSpec:
 
     @property
     def factor(self) -> int:
-        """Pixels per side of a latent position."""
+        """Downsampling factor: the side of a latent position in pixels."""
         return 1 << len(self.channels)
