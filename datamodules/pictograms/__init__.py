@@ -1,1 +1,1 @@
-"""Scenes of OpenMoji pictograms: the catalog, random compositions, their captions, and their rendering."""
+"""Compositions of OpenMoji pictograms: the catalog, random generation, captions, and rendering."""

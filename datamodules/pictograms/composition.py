@@ -12,7 +12,7 @@ import numpy as np
 from datamodules.pictograms.catalog import CATALOG
 from datamodules.shards.schema import Split
 
-# Light and unsaturated, so that the black outlines of the pictograms and their colors stand out.
+# The backgrounds are light and unsaturated, so that the pictograms' colors and black outlines stand out.
 BACKGROUNDS: dict[str, tuple[int, int, int]] = {
     "white": (255, 255, 255),
     "yellow": (255, 243, 176),
@@ -26,7 +26,7 @@ RELATIONS = ("left of", "right of", "above", "below")
 SIZES = {"small": (0.36, 0.44), "large": (0.78, 0.94)}  # range of the side of a single pictogram
 
 _HELD_OUT_PERCENT = 8
-_SIDE = (0.44, 0.48)  # range of the side of each pictogram if there are several
+_SIDE = (0.44, 0.48)  # range of the sides of pictograms in a composition of several pictograms
 _JITTER = 0.01
 
 
@@ -61,11 +61,11 @@ class Composition:
 
 
 def random_composition(seed: int) -> Composition:
-    """Return a random composition. A seed produces the same composition on every machine.
+    """Return a random composition. The same seed produces the same composition on every machine.
 
-    35% of compositions have one pictogram, 20% two or three of one kind, 30% two different ones, and 15% two of one
-    kind and one of another. 55% of backgrounds are white. Half of the single pictograms are large and in the center;
-    the others are small, in one of nine places.
+    35% of compositions have one pictogram, 20% have two or three pictograms of the same kind, 30% have two different
+    pictograms, and 15% have two pictograms of one kind and one of another. 55% of backgrounds are white. Half of the
+    single pictograms are large and in the center; the others are small and in one of nine places.
     """
     rng = np.random.default_rng(seed)
     names = list(CATALOG)
@@ -138,7 +138,7 @@ def content(composition: Composition) -> str:
 
 
 def split_of(composition: Composition) -> Split:
-    """Return the split of a composition. Every kind of pictogram on a white background is in the training split."""
+    """Return the split of a composition. Single pictograms on a white background are always in the training split."""
     text = content(composition)
     if len(composition.items) == 1 and composition.background == DEFAULT_BACKGROUND:
         return "train"
@@ -147,7 +147,7 @@ def split_of(composition: Composition) -> Split:
 
 
 def generate_compositions(split: Split, count: int, seed: int) -> Iterator[tuple[int, Composition]]:
-    """Yield ``count`` compositions of a split, each with the seed that it was drawn with."""
+    """Yield ``count`` compositions of a split, each preceded by its seed."""
     generated, number = 0, seed << 32
     while generated < count:
         composition = random_composition(number)

@@ -36,7 +36,7 @@ class PictogramGenerator:
 
     @property
     def origin(self) -> str:
-        """Where the images come from, for human readers."""
+        """Human-readable description of the source of the images."""
         return f"datamodules.pictograms, {self.size} pixels"
 
     def generate(self, split: Split, count: int, seed: int) -> Iterator[GeneratedImage]:

@@ -1,4 +1,4 @@
-"""Renders compositions of pictograms, and names the main colors of a pictogram."""
+"""Renders compositions of pictograms, and determines the main colors of a pictogram."""
 
 import io
 from collections import Counter
@@ -11,7 +11,7 @@ from datamodules.pictograms.catalog import CATALOG, svg_folder
 from datamodules.pictograms.composition import BACKGROUNDS, Composition
 from pocketdit.errors import UserError
 
-# The fill colors of OpenMoji's palette, by the word that captions use for them.
+# Mapping from the color names in captions to the fill colors of OpenMoji's palette.
 _COLORS: dict[str, tuple[str, ...]] = {
     "red": ("#ea5a47", "#d22f27"),
     "orange": ("#f1b31c", "#e27022"),
@@ -26,7 +26,7 @@ _COLORS: dict[str, tuple[str, ...]] = {
     "white": ("#ffffff",),
 }
 _MAIN_SHARE = 0.25
-# If at least this share of a pictogram is black, it counts as a black object. Otherwise, black is only its outline.
+# Black counts as a color only if it covers at least this share of a pictogram. Otherwise, it is only the outline.
 _BLACK_SHARE = 0.6
 
 
@@ -39,7 +39,7 @@ def render_pictogram(name: str, side: int) -> Image.Image:
         side: Side of the image in pixels.
 
     Returns:
-        An RGBA image that must not be changed, because it is shared.
+        An RGBA image. It is cached, so callers must not modify it.
 
     Raises:
         UserError: The extra ``emoji`` is not installed.
@@ -51,7 +51,7 @@ def render_svg(code: str, side: int) -> Image.Image:
     """Render any pictogram of OpenMoji as an RGBA image.
 
     Args:
-        code: Name of its SVG file, without the extension.
+        code: Name of the pictogram's SVG file, without the extension.
         side: Side of the image in pixels.
 
     Raises:
@@ -78,10 +78,10 @@ def render_composition(composition: Composition, size: int) -> Image.Image:
 
 @lru_cache(maxsize=len(CATALOG))
 def main_colors(name: str) -> tuple[str, ...]:
-    """Return the names of a pictogram's main colors, the most frequent first.
+    """Return the names of a pictogram's main colors, starting with the most frequent color.
 
-    A main color covers at least a quarter of the area without the black outline. If no color does, the most frequent
-    color is returned.
+    A main color covers at least a quarter of the pictogram's area, not counting the black outline. If no color does,
+    only the most frequent color is returned.
     """
     pixels = np.asarray(render_pictogram(name, 72), dtype=np.int64)
     colors = pixels[pixels[..., 3] > 200][:, :3]

@@ -1,4 +1,4 @@
-"""Generates images from which data sets for training an autoencoder are built."""
+"""Generates the images of data sets on which autoencoders are trained."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _KINDS = ("pictogram", "composition", "pictogram", "photograph")
 class ReconstructionGenerator:
     """Generates single pictograms, compositions, and crops of photographs in the ratio 2:1:1.
 
-    The caption is only the kind of image, because an autoencoder does not read captions.
+    A caption only names the kind of image, because an autoencoder does not read captions.
 
     Args:
         size: Side of the images in pixels.
@@ -40,7 +40,7 @@ class ReconstructionGenerator:
 
     @property
     def origin(self) -> str:
-        """Where the images come from, for human readers."""
+        """Human-readable description of the source of the images."""
         return f"datamodules.reconstruction, {self.size} pixels"
 
     def generate(self, split: Split, count: int, seed: int) -> Iterator[GeneratedImage]:

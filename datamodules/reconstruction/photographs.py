@@ -1,4 +1,4 @@
-"""Crops of the photographs that come with scikit-image, divided into training and held-out photographs."""
+"""Crops of the photographs that scikit-image includes. Some photographs are held out."""
 
 from functools import cache
 from importlib.resources import files
@@ -30,7 +30,7 @@ PHOTOGRAPHS: dict[Split, tuple[str, ...]] = {
 
 @cache
 def open_photograph(name: str) -> Image.Image:
-    """Open a photograph as an RGB image, which must not be changed, because it is shared.
+    """Open a photograph as an RGB image. The image is cached, so callers must not modify it.
 
     Raises:
         UserError: scikit-image is not installed.
@@ -44,9 +44,9 @@ def open_photograph(name: str) -> Image.Image:
 
 
 def random_crop(split: Split, size: int, rng: np.random.Generator) -> Image.Image:
-    """Cut a random square from a photograph of a split, mirror half of the squares, and scale them to ``size`` pixels.
+    """Crop a random square from a random photograph of a split, and scale the square to ``size`` pixels.
 
-    The side of the square is between ``size`` and the shorter side of the photograph.
+    The side of the square is between ``size`` and the shorter side of the photograph. Half of the crops are mirrored.
     """
     names = PHOTOGRAPHS[split]
     image = open_photograph(names[int(rng.integers(len(names)))])
@@ -58,7 +58,7 @@ def random_crop(split: Split, size: int, rng: np.random.Generator) -> Image.Imag
 
 
 def tiles(name: str, size: int) -> list[Image.Image]:
-    """Return all squares of ``size`` pixels of a grid over a photograph, in its original resolution."""
+    """Divide a photograph at its original resolution into a grid of squares with sides of ``size`` pixels."""
     image = open_photograph(name)
     corners = [
         (left, top)

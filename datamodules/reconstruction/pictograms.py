@@ -1,4 +1,4 @@
-"""All color pictograms of OpenMoji, divided into training and held-out pictograms."""
+"""All color pictograms of OpenMoji. Some pictograms are held out."""
 
 import hashlib
 from functools import cache
@@ -18,7 +18,7 @@ _SIDES = (0.4, 1.0)  # range of the side of a pictogram as a fraction of the ima
 
 @cache
 def codes(split: Split) -> tuple[str, ...]:
-    """Return the names of the SVG files of a split, without the variants in other skin tones.
+    """Return the names of the SVG files in a split, without extensions and without the skin-tone variants.
 
     Pictograms that share their first code point, such as a woman and a man with the same profession, are in the same
     split. The pictograms of the catalog are in the training split.
@@ -37,7 +37,7 @@ def _split_of(code: str) -> Split:
 
 
 def random_pictogram(split: Split, size: int, rng: np.random.Generator) -> Image.Image:
-    """Draw one pictogram of a split, with a random size and position, on a random plain background."""
+    """Render a random pictogram of a split at a random size and position on a random plain background."""
     names, colors = codes(split), list(BACKGROUNDS.values())
     code = names[int(rng.integers(len(names)))]
     side = round(size * rng.uniform(*_SIDES))
@@ -48,12 +48,12 @@ def random_pictogram(split: Split, size: int, rng: np.random.Generator) -> Image
 def place_pictogram(
     code: str, size: int, side: int, corner: tuple[int, int], background: tuple[int, int, int]
 ) -> Image.Image:
-    """Render a pictogram with a side of ``side`` pixels on a square image of ``size`` pixels."""
+    """Render a pictogram with sides of ``side`` pixels on a square image with sides of ``size`` pixels."""
     image = Image.new("RGBA", (size, size), (*background, 255))
     image.alpha_composite(render_svg(code, side), corner)
     return image.convert("RGB")
 
 
 def whole_pictogram(code: str, size: int) -> Image.Image:
-    """Render a pictogram that fills a white square image of ``size`` pixels."""
+    """Render a pictogram that fills a white square image with sides of ``size`` pixels."""
     return place_pictogram(code, size, size, (0, 0), (255, 255, 255))

@@ -2,7 +2,7 @@
 
 A short caption resembles a GenEval prompt. It names colors and shapes, sometimes with a relation, a count, a size, a
 place, or the background. A long caption resembles a DPG-Bench prompt. It describes the background, the number of
-objects, the size, color, shape, and place of each object, and the clear relations. Captions are always true.
+objects, the size, color, shape, and place of each object, and some unambiguous relations. Captions are always true.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ def caption_scene(scene: Scene, seed: int) -> list[str]:
 
 
 def short_caption(scene: Scene, seed: int) -> str:
-    """Return ``caption_scene(scene, seed)[0]`` in a fraction of the time.
+    """Return the short caption, ``caption_scene(scene, seed)[0]``, without computing the long one.
 
     The caption mentions everything that differs from the defaults (large objects in the center or in default rows on a
     white background). Occasionally, it also mentions a default.
@@ -75,7 +75,7 @@ def _is_default_pair(scene: Scene) -> bool:
 def annotate_scene(scene: Scene, caption: str) -> dict[str, Any]:
     """Return an exact description of the scene that can be serialized as JSON.
 
-    Each object has an additional entry "box" (left, top, right, bottom) in pixels. The entry "geneval" contains the
+    Each object has an additional entry "box" (left, top, right, bottom) in pixels. The entry "geneval" describes the
     content of the short ``caption`` (see ``parse_expectation``).
     """
     return {

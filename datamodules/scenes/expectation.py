@@ -4,8 +4,8 @@
      "include": [{"class": "square", "count": 1, "color": "blue"},
                  {"class": "circle", "count": 1, "color": "red", "position": ["left of", 0]}]}
 
-A position refers to an earlier entry of "include" by its index. Captions name the color of every object, so there are
-four tags:
+A position refers to an earlier entry of "include" by its index. Captions name the color of every object. The metadata
+has one of four tags:
 
 - single_object: one object;
 - color_attr: two to four different objects, each with its own color;
@@ -37,7 +37,7 @@ def parse_expectation(caption: str) -> dict[str, Any]:
     """Parse the short caption of a scene.
 
     Raises:
-        UserError: The caption does not have the form of a short caption.
+        UserError: The caption is not a short caption of a scene.
     """
     text = _PLACE_AND_BACKGROUND.sub("", caption)
     parts = _RELATION.split(text)

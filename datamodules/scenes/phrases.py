@@ -16,7 +16,7 @@ PLACES = (
 
 
 class OptionalDetails(NamedTuple):
-    """The default attributes that a short caption mentions: a large size, a white background, a central place."""
+    """Which defaults a short caption mentions: a large size, a white background, or a place in the center."""
 
     size: bool
     background: bool

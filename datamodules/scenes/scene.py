@@ -14,7 +14,8 @@ from pocketdit.errors import UserError
 
 SHAPES = ("circle", "square", "triangle", "star", "cross")
 
-# Hues are far apart, and no lightness is close to that of a background, so edges survive coarse chroma.
+# The hues are far apart, and each color differs in lightness from the backgrounds. Edges therefore remain visible even
+# if chroma is stored at a lower resolution.
 COLORS: dict[str, tuple[int, int, int]] = {
     "red": (222, 24, 36),
     "orange": (255, 140, 0),
@@ -40,7 +41,7 @@ RELATIONS = ("left of", "right of", "above", "below")
 REACH = 1.25
 _GAP = 4.0  # minimum number of pixels between any two objects
 _JITTER = 0.04  # largest random shift of an object, as a fraction of the image's side
-_DEFAULT_PROBABILITY = 0.7  # probability that the background is white, and that objects are large
+_DEFAULT_PROBABILITY = 0.7  # probability of a white background, and of a large object
 _CENTERED_PROBABILITY = 0.6  # probability that a single object is in the center
 _TURNED_PROBABILITY = 0.35  # probability that two different objects are not arranged in the default rows
 _KINDS = tuple((shape, color) for shape in SHAPES for color in COLORS)
@@ -48,7 +49,7 @@ _OFF_CENTER = tuple((row, column) for row in range(3) for column in range(3) if 
 
 
 class Cell(NamedTuple):
-    """A rectangle, described by its center and its sides."""
+    """A rectangle, described by its center and the lengths of its sides."""
 
     x: float
     y: float
@@ -121,7 +122,7 @@ def default_rows(count: int, width: int, height: int) -> tuple[int, ...]:
 
 
 def random_scene(rng_seed: int, width: int | None = None, height: int | None = None) -> Scene:
-    """Return a random scene. A seed produces the same scene on every machine.
+    """Return a random scene. The same seed produces the same scene on every machine.
 
     40% of scenes have one object, 35% have two different objects, 15% have two to four objects of the same kind, and
     10% have three or four different objects. Objects are arranged in rows and listed in reading order.
@@ -198,7 +199,7 @@ def _draw_cells(rng: np.random.Generator, kinds: Sequence[tuple[str, str]], widt
 def _draw_object(
     rng: np.random.Generator, kind: tuple[str, str], size: str, cell: Cell, image_size: tuple[int, int]
 ) -> Object:
-    """Draw an object near the center of its cell and entirely inside it."""
+    """Return an object of random size at a random position near the center of its cell, entirely inside the cell."""
     shortest = min(cell.width, cell.height)
     reach = rng.uniform(*SIZES[size]) * shortest / 2
     x, y = (
