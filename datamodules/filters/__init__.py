@@ -1,1 +1,1 @@
-"""Rules that leave out images of a source, such as small images and duplicates."""
+"""Filters that exclude some images of a source, such as small images and duplicates."""

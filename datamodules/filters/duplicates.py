@@ -1,6 +1,6 @@
 """Finds images that a source contains more than once.
 
-The hashes are kept in a temporary database on the disk, so memory does not grow with the number of images.
+The hashes are kept in a temporary database on disk, so memory use does not grow with the number of images.
 """
 
 import sqlite3
@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 HASH_BITS = 64
-MAX_DISTANCE = 15  # in bits; a larger distance would match different images
+MAX_DISTANCE = 15  # in bits; at larger distances, different images would count as duplicates
 
 
 class ImageHashes(NamedTuple):
@@ -16,7 +16,7 @@ class ImageHashes(NamedTuple):
 
     Attributes:
         pixels: Hash of the size and of all pixels.
-        look: Perceptual hash of ``HASH_BITS`` bits. Only a few of them change if the image is scaled, compressed or
+        look: Perceptual hash of ``HASH_BITS`` bits. Only a few bits change if the image is scaled, compressed or
             slightly edited.
     """
 
@@ -25,21 +25,21 @@ class ImageHashes(NamedTuple):
 
 
 class DuplicateIndex:
-    """An index of images. The first of several similar images that are added counts as the original.
+    """An index that finds duplicates. Of several similar images, the one added first counts as the original.
 
     Args:
-        distance: Images whose perceptual hashes differ in at most this number of bits are similar. None finds only
-            images with the same pixels.
+        distance: Images whose perceptual hashes differ in at most this number of bits are similar. If None, only
+            images with the same pixels are found.
 
-    By the pigeonhole principle, if two hashes differ in at most d bits, then at least one of d + 1 bands of their bits
-    is equal. So only hashes with an equal band are compared.
+    If the bits of two hashes are divided into d + 1 bands and the hashes differ in at most d bits, at least one band is
+    equal, by the pigeonhole principle. Therefore, only hashes with an equal band are compared.
     """
 
     def __init__(self, distance: int | None) -> None:
         self._distance = distance
-        # A single band would exceed SQLite's integers.
+        # A single band of 64 bits would exceed the range of SQLite's integers.
         self._bands = _bands(0 if distance is None else max(2, distance + 1))
-        self._database = sqlite3.connect("", isolation_level=None)  # an empty name means a temporary file
+        self._database = sqlite3.connect("", isolation_level=None)  # an empty name creates a temporary file
         self._database.execute("PRAGMA journal_mode = OFF")
         self._database.execute("CREATE TABLE pixels (hash TEXT PRIMARY KEY, id TEXT) WITHOUT ROWID")
         self._database.execute(
@@ -51,7 +51,7 @@ class DuplicateIndex:
         """Add an image, unless it is a duplicate.
 
         Returns:
-            The name of the original if the image is a duplicate, or None.
+            The name of the original if the image is a duplicate, otherwise None.
         """
         original = self._find(hashes)
         if original is None:
@@ -81,6 +81,6 @@ class DuplicateIndex:
 
 
 def _bands(count: int) -> list[tuple[int, int]]:
-    """Divide the bits of a hash into bands of about equal width, given by their lowest bit and width."""
+    """Divide the bits of a hash into bands of about equal width, and return each band's lowest bit and width."""
     edges = [HASH_BITS * i // count for i in range(count + 1)] if count else []
     return [(low, high - low) for low, high in pairwise(edges)]

@@ -1,4 +1,4 @@
-"""Computes the hashes of images by which duplicates are found."""
+"""Computes the image hashes that are compared to find duplicates."""
 
 import hashlib
 
@@ -9,10 +9,10 @@ from pocketdit.errors import ConfigError
 
 
 def hash_image(rgb: Image.Image, perceptual: bool) -> ImageHashes:
-    """Hash an RGB image exactly and, if ``perceptual`` is set, by how it looks.
+    """Compute the exact hash of an RGB image and, if ``perceptual`` is set, its perceptual hash.
 
-    The perceptual hash (``imagehash.phash``) says which of the lowest 64 frequencies of the gray image are above their
-    median. It ignores colors.
+    Each bit of the perceptual hash (``imagehash.phash``) records whether one of the 64 lowest frequencies of the
+    grayscale image exceeds the median of these frequencies. The perceptual hash ignores colors.
 
     Raises:
         ConfigError: The package imagehash is not installed.

@@ -1,4 +1,4 @@
-"""Limits on the size of images and on the length of captions."""
+"""Filters by image size, caption length, column values, and similarity to earlier images."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,17 +9,17 @@ from datamodules.filters.where import Condition, Row
 
 @dataclass(frozen=True)
 class Filters:
-    """Which images to use. Every limit is inclusive, and None means no limit.
+    """Which images and captions to use. Every limit is inclusive, and None means no limit.
 
     Attributes:
-        min_side: Smallest length of the shorter side in pixels.
-        max_aspect: Largest ratio of the longer to the shorter side.
-        min_pixels: Smallest number of pixels.
-        max_pixels: Largest number of pixels.
-        min_words: Smallest number of words in a caption. Shorter captions are removed.
-        max_words: Largest number of words in a caption. Longer captions are removed.
+        min_side: Minimum length of the shorter side in pixels.
+        max_aspect: Maximum ratio of the longer to the shorter side.
+        min_pixels: Minimum number of pixels.
+        max_pixels: Maximum number of pixels.
+        min_words: Minimum number of words in a caption. Shorter captions are removed.
+        max_words: Maximum number of words in a caption. Longer captions are removed.
         where: Conditions on the columns, all of which must hold.
-        duplicates: "exact" leaves out images with the same pixels as an earlier image. A number leaves out images whose
+        duplicates: "exact" excludes images with the same pixels as an earlier image. A number excludes images whose
             perceptual hash differs from that of an earlier image in at most this number of bits.
     """
 
@@ -34,16 +34,16 @@ class Filters:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns that the conditions mention."""
+        """The columns to which the conditions refer."""
         return tuple(dict.fromkeys(name for condition in self.where for name in condition.columns))
 
     @property
     def distance(self) -> int | None:
-        """Largest number of bits in which perceptual hashes of duplicates differ; None if these are not compared."""
+        """Maximum number of bits in which the perceptual hashes of duplicates differ, or None if not used."""
         return self.duplicates if isinstance(self.duplicates, int) else None
 
     def captions_within(self, captions: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the captions whose number of words is within the limits."""
+        """Return the captions whose word counts are within the limits."""
         low, high = self.min_words or 0, self.max_words
         return tuple(
             text for text in captions if low <= len(text.split()) and (high is None or len(text.split()) <= high)
@@ -51,16 +51,20 @@ class Filters:
 
     @property
     def caption_rule(self) -> str:
-        """The options that limit captions, as on the command line."""
+        """The command-line options that limit the length of captions."""
         limits = {"--min-words": self.min_words, "--max-words": self.max_words}
         return " ".join(f"{option} {limit}" for option, limit in limits.items() if limit is not None)
 
     def rule_against_size(self, width: int, height: int) -> str | None:
-        """Return the option that leaves out an image of this size, or None."""
+        """Return the command-line option that excludes images of this size, or None if they are used."""
         return next((rule for rule, is_exceeded in self._sizes(width, height) if is_exceeded), None)
 
     def rule_against_row(self, row: Row) -> tuple[str, str] | None:
-        """Return the option that leaves out an image with these columns, and the reason, or None."""
+        """Return the command-line option that excludes an image with these column values, and the reason.
+
+        Returns:
+            The option and the reason, or None if the image is used.
+        """
         for condition in self.where:
             rule, holds = f"--where {condition.text!r}", condition.holds(row)
             if holds is None:

@@ -1,7 +1,7 @@
 """Conditions on the columns of a source, such as ``aesthetic > 5.5 and lang == "en"``.
 
-The grammar is a small part of Python's expressions, so Python's parser reads it. Conditions are interpreted here and
-never executed. As in SQL, a condition on a column without a value is neither true nor false.
+The grammar is a small subset of Python's expressions, so Python's parser is used. Conditions are interpreted by this
+module and never executed. As in SQL, a comparison with a missing value is neither true nor false.
 """
 
 import ast
@@ -28,7 +28,7 @@ Row = Mapping[str, object]
 
 
 class ConditionError(ValueError):
-    """The text is not a condition. The message says what is wrong and what to write instead."""
+    """The text is not a valid condition. The message says what is wrong and what to write instead."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Condition:
 
     Attributes:
         text: The text of the condition.
-        columns: The columns that it mentions.
+        columns: The columns to which the condition refers.
     """
 
     text: str
@@ -53,13 +53,13 @@ def parse_condition(text: str) -> Condition:
 
     A condition compares columns with numbers, strings, or other columns, and combines comparisons with ``and``, ``or``
     and ``not``. A column is written as its name, as ``outer.inner`` for a key of an object, or as ``row["a name"]``.
-    A column on its own is a flag.
+    A column that is not compared with anything is interpreted as a flag.
 
     Raises:
-        ConditionError: The text is not a condition.
+        ConditionError: The text is not a valid condition.
     """
     if len(text) > _MAX_LENGTH:
-        raise ConditionError(f"longer than {_MAX_LENGTH} characters")
+        raise ConditionError(f"is longer than {_MAX_LENGTH} characters")
     tree = _parse(text)
     columns: list[str] = []
     _check(tree, columns)
@@ -77,7 +77,7 @@ def _parse(text: str) -> ast.expr:
 
 
 def _check(node: ast.expr, columns: list[str]) -> None:
-    """Check that a condition contains only what the grammar allows, and collect its columns."""
+    """Check that a condition contains only what the grammar allows, and add its columns to ``columns``."""
     match node:
         case ast.BoolOp(values=values):
             for value in values:
@@ -113,7 +113,7 @@ def _is_constant(node: ast.expr) -> bool:
 
 
 def _column_path(node: ast.expr) -> tuple[str, ...]:
-    """Return the name of a column, and the keys inside its value."""
+    """Return the name of a column, followed by the keys that lead to the value inside it."""
     match node:
         case ast.Name(id=name):
             return (name,)
@@ -183,7 +183,7 @@ def _value(node: ast.expr, row: Row) -> object:
 
 
 def _same_type(first: object, second: object) -> tuple[object, object]:
-    """Convert text, such as a cell of a CSV file, to a number if it is compared with one."""
+    """Convert both operands to numbers unless both are text. Cells of a CSV file are text even if they are numbers."""
     if isinstance(first, str) and isinstance(second, str):
         return first, second
     return _number(first), _number(second)
