@@ -1,1 +1,1 @@
-"""Encoding of image data sets: latents and text embeddings, computed once instead of in every step."""
+"""Encodes image data sets, so that latents and text embeddings are computed once instead of in every training step."""

@@ -1,4 +1,4 @@
-"""Encodes captions as the tokens that are stored: only the visible ones, without padding."""
+"""Encodes captions for storage. Only the visible tokens are stored, without padding."""
 
 from collections.abc import Sequence
 
@@ -21,12 +21,12 @@ def measure_layout(encoder: TextEncoder) -> TextLayout:
 def encode_captions(
     encoder: TextEncoder, layout: TextLayout, captions: Sequence[str], batch_size: int, dtype: torch.dtype
 ) -> list[Tensor]:
-    """Return the visible tokens of each caption, (L, width), on the CPU.
+    """Return the embeddings of each caption's visible tokens, (L, width), on the CPU.
 
     The batches depend only on the captions and their order.
 
     Raises:
-        RunError: The encoder's tokens cannot be restored from the visible ones.
+        RunError: The encoder's output cannot be restored from the visible tokens alone.
     """
     rows: list[Tensor] = []
     for start in range(0, len(captions), batch_size):
@@ -43,7 +43,8 @@ def _require_restorable(encoder: TextEncoder, layout: TextLayout, tokens: TextTo
     expected = layout.padded_to or max(lengths)
     visible = torch.arange(length, device=tokens.mask.device) < tokens.mask.sum(dim=1, keepdim=True)
     if length != expected or not torch.equal(tokens.mask, visible):
+        target = f"{layout.padded_to} tokens" if layout.padded_to else "the length of the longest caption in its batch"
         raise RunError(
-            f"the embeddings of {type(encoder).__name__} cannot be stored, because it does not pad every caption on "
-            f"the right to {layout.padded_to or 'the longest in its batch'}; encode without text: --latents-only"
+            f"the embeddings of {type(encoder).__name__} cannot be stored, because the encoder does not pad every "
+            f"caption on the right to {target}; pass --latents-only to encode without text"
         )

@@ -1,4 +1,4 @@
-"""Encodes a data set of images: plans the shards, lets a team encode them, and completes the encoded data set."""
+"""Encodes an image data set: finds the missing shards, has a team encode them, and completes the encoded data set."""
 
 import json
 import time
@@ -30,11 +30,11 @@ class EncodeReport:
         path: Folder of the encoded data set.
         base_size: Base size of the buckets.
         samples: Number of samples per split.
-        records: What is known about each shard, including shards from earlier attempts. Empty if the data set was
-            complete before.
-        skipped: Samples of the source that its index already skips.
-        images: Number of images that this attempt has encoded, at all base sizes.
-        seconds: Time that this attempt has taken.
+        records: The record of each shard, including shards from earlier attempts. Empty if the data set was already
+            complete.
+        skipped: Samples that the source's index already skips.
+        images: Number of images that this attempt has encoded, summed over all base sizes.
+        seconds: Duration of this attempt.
     """
 
     path: Path
@@ -75,12 +75,12 @@ def encode_dataset(job: EncodeJob, team: Team, *, overwrite: bool = False) -> li
     """Encode a data set with a team, or continue an earlier attempt.
 
     Args:
-        job: The job.
+        job: What to encode, and with which encoders.
         team: The processes that encode.
-        overwrite: Replace complete data sets. They are kept until the new ones are complete.
+        overwrite: Replace complete data sets. They are kept until the new data sets are complete.
 
     Returns:
-        A report for each base size. Data sets that earlier attempts have completed are kept.
+        A report for each base size. Data sets that earlier attempts completed are not encoded again.
 
     Raises:
         UserError: A folder already contains another complete data set, and ``overwrite`` is false.
@@ -122,24 +122,24 @@ def encode_dataset(job: EncodeJob, team: Team, *, overwrite: bool = False) -> li
 
 
 def _require_same(out: Path, info: DatasetInfo) -> dict[str, int]:
-    """Return the number of samples of a complete data set that equals the one to encode.
+    """Check that a complete data set is the one that the job would produce, and return its sample count per split.
 
     Raises:
-        UserError: The complete data set is a different one.
+        UserError: The data set was encoded from other images or with other encoders.
     """
     found = read_info(out)
     expected, stored = (json.loads(serialize_info(replace(each, samples={}, fingerprint=""))) for each in (info, found))
     if expected != stored:
         raise UserError(
-            f"{out}: already contains a complete data set of other images or encoders; choose another folder, or pass "
-            "--overwrite"
+            f"{out}: already contains a complete data set, encoded from other images or with other encoders; choose "
+            "another folder, or pass --overwrite"
         )
     return found.samples
 
 
 @contextmanager
 def _writing(out: Path) -> Iterator[None]:
-    """Hold the lock of a folder, and name the folder in operating system errors, such as a full disk."""
+    """Hold a folder's lock, and add the folder's path to errors of the operating system, such as a full disk."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         with hold_write_lock(out):
@@ -165,7 +165,7 @@ def _progress(total: int, initial: int) -> Iterator[ProgressLine]:
 
 
 def pending_tasks(indexes: dict[Any, Any], unfinished: dict[int, UnfinishedDataset]) -> Sequence[Task]:
-    """Return the shards that have not been encoded at every base size."""
+    """Return a task for each shard that has not been encoded at every base size."""
     tasks = []
     for split, index in indexes.items():
         for shard in range(len(index.shards)):
@@ -181,7 +181,7 @@ def _plan_of(plan: dict[str, Any], base_size: int) -> dict[str, Any]:
 
 
 def _info_of(source: DatasetInfo, plan: dict[str, Any]) -> DatasetInfo:
-    """Return the contents of dataset.json, except for the number of samples and the fingerprint."""
+    """Return the contents of dataset.json without the number of samples and the fingerprint."""
     return DatasetInfo(
         kind="latent",
         name=source.name,

@@ -24,8 +24,8 @@ class Latent(NamedTuple):
 
     Attributes:
         bucket: The size to which the image was cropped.
-        tensor: (C, h, w) on the CPU in the stored type.
-        psnr: PSNR of the reconstruction from ``tensor`` in dB, for some of the images.
+        tensor: The latent, (C, h, w), on the CPU in the data type in which it is stored.
+        psnr: PSNR of the reconstruction from ``tensor`` in dB, or None if the image was not reconstructed.
     """
 
     bucket: Bucket
@@ -34,7 +34,12 @@ class Latent(NamedTuple):
 
 
 class EncodedBatch(NamedTuple):
-    """The latents of a batch, and the problems of the images that could not be encoded, by sample number."""
+    """The result of encoding a batch. Both mappings use sample numbers as keys.
+
+    Attributes:
+        latents: The latents of the images that were encoded.
+        problems: Why each of the other images could not be encoded.
+    """
 
     latents: dict[int, Latent]
     problems: dict[int, str]
@@ -46,7 +51,7 @@ class _Batch(NamedTuple):
 
 
 def plan_batches(samples: Sequence[Sample], base_size: int, shape: BucketShape, batch_size: int) -> list[_Batch]:
-    """Divide samples into batches of one bucket each: full batches as they fill up, then the incomplete ones."""
+    """Divide samples into batches of one bucket each. Incomplete batches come last, after all full batches."""
     buckets = bucket_list(base_size, shape)
     pending: dict[int, list[int]] = {}
     batches = []
@@ -77,10 +82,10 @@ def encode_images(
         autoencoder: The autoencoder.
         base_size: Base size of the buckets to which images are cropped.
         shape: Shape of these buckets.
-        batch_size: Largest number of images that are encoded together.
-        dtype: Type in which latents are stored.
+        batch_size: Maximum number of images that are encoded together.
+        dtype: Data type in which latents are stored.
         workers: Number of threads that decode images in advance.
-        reconstructions: Number of images of the first batch that are reconstructed to measure the PSNR.
+        reconstructions: Maximum number of images of the first batch that are reconstructed to measure the PSNR.
     """
     batches = plan_batches(samples, base_size, shape, batch_size)
     for batch, images, problems in _decode_ahead(samples, batches, workers):
@@ -104,7 +109,7 @@ def encode_images(
 
 
 def _reconstruct(autoencoder: Autoencoder, latents: Tensor, images: Tensor) -> list[float]:
-    """Return the PSNR of images that are decoded from their stored latents, in dB."""
+    """Decode images from their latents as stored, and return the PSNR of each image in dB."""
     quality: list[float] = psnr(autoencoder.decode(latents.float()), images).tolist() if len(images) else []
     return quality
 
@@ -113,7 +118,10 @@ _Decoded = tuple[_Batch, dict[int, Tensor], dict[int, str]]
 
 
 def _decode_ahead(samples: Sequence[Sample], batches: Sequence[_Batch], workers: int) -> Iterator[_Decoded]:
-    """Yield each batch with its images and the problems of those that cannot be decoded, by sample number."""
+    """Decode images in advance, and yield each batch with its decoded images and with the errors of the others.
+
+    Both mappings use sample numbers as keys.
+    """
     ahead: deque[tuple[_Batch, list[Future[Tensor]]]] = deque()
     with ThreadPoolExecutor(max(1, workers), thread_name_prefix="decode") as pool:
         for batch in batches:
@@ -129,6 +137,6 @@ def _collect(batch: _Batch, futures: Sequence[Future[Tensor]]) -> _Decoded:
     for number, future in zip(batch.numbers, futures, strict=True):
         try:
             images[number] = future.result()
-        except Exception as error:  # a broken image can cause any error, but must not stop the others
+        except Exception as error:  # a broken image can raise any exception, but must not affect the other images
             problems[number] = reason_of(error)
     return batch, images, problems

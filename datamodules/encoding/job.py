@@ -18,13 +18,13 @@ class EncodeJob:
 
     Attributes:
         source: Data set of images.
-        out: Folder of the encoded data set or, for several base sizes, the folder that contains one for each.
+        out: Folder of the encoded data set or, for several base sizes, the folder that contains a data set for each.
         autoencoder: Configuration of the autoencoder.
-        text_encoders: Configurations of the text encoders by group.
+        text_encoders: Configurations of the text encoders in each group.
         base_sizes: Base sizes of the buckets to which images are cropped.
         buckets: Shape of these buckets.
-        dtype: Type in which latents and embeddings are stored.
-        batch_size: Largest number of images or captions that are encoded together. It is part of the job because it may
+        dtype: Data type in which latents and embeddings are stored.
+        batch_size: Maximum number of images or captions that are encoded together. It is part of the job because it may
             affect the last bits of the results.
         workers: Number of threads that decode images in each process.
     """
@@ -45,12 +45,12 @@ class EncodeJob:
 
 
 class Task(NamedTuple):
-    """A shard of the source that has not been encoded at all of these base sizes.
+    """A shard of the source, and the base sizes at which it has not been encoded yet.
 
     Attributes:
         split: The split.
         shard: Number of the shard in the split's index.
-        base_sizes: The base sizes that are missing.
+        base_sizes: The missing base sizes.
     """
 
     split: Split

@@ -11,15 +11,15 @@ from pocketdit.errors import UserError
 
 
 def launch(job: EncodeJob, *, overwrite: bool = False, ray: str | None = None) -> list[EncodeReport]:
-    """Encode with the processes that ``torchrun`` has started, on a Ray cluster, or otherwise in this process.
+    """Encode a data set on a Ray cluster, with the processes that ``torchrun`` has started, or in this process.
 
     Args:
-        job: The job.
+        job: What to encode, and with which encoders.
         overwrite: Replace complete data sets.
-        ray: Address of a Ray cluster, or "local" to start one on this machine.
+        ray: Address of a Ray cluster, or "local" to start a cluster on this machine. None means no Ray.
 
     Returns:
-        A report for each base size. Ranks other than 0 return none.
+        A report for each base size. Ranks other than 0 return an empty list.
 
     Raises:
         UserError: The source is not a data set of images. See ``encode_dataset`` for other errors.
@@ -27,7 +27,7 @@ def launch(job: EncodeJob, *, overwrite: bool = False, ray: str | None = None) -
     if read_info(job.source).kind != "image":
         raise UserError(f"{job.source}: contains latents; only a data set of images can be encoded")
     if job.source.resolve() in (job.folder(size).resolve() for size in job.base_sizes):
-        raise UserError(f"{job.out}: is the folder of the images; choose another folder")
+        raise UserError(f"{job.out}: is the folder of the images to encode; choose another folder for the results")
     if ray is not None:
         cluster = RayTeam(job, ray)
         try:

@@ -13,12 +13,14 @@ LOCAL = "local"
 
 
 class RayTeam:
-    """A team of Ray actors. If an actor's process dies, Ray restarts it (if necessary elsewhere) and repeats its shard.
+    """A team of Ray actors.
+
+    If an actor's process dies, Ray restarts the actor, if necessary on another node, and encodes its shard again.
 
     Args:
-        job: The job. All nodes must reach its folders under the same paths.
-        address: Address of the cluster, or "local" for a new one on this machine.
-        processes: Number of actors; None for one per GPU or CPU of the cluster.
+        job: What to encode. The folders must have the same paths on all nodes.
+        address: Address of the cluster, or "local" to start a cluster on this machine.
+        processes: Number of actors. None means one per GPU or, on a cluster without GPUs, one per CPU.
 
     Raises:
         ConfigError: Ray is not installed.
@@ -49,12 +51,12 @@ class RayTeam:
         return self._actor.remote(self._job, Path.cwd())
 
     def describe(self) -> dict[str, Any]:
-        """Return what determines the shards."""
+        """Return everything that determines the contents of the shards."""
         plan: dict[str, Any] = self._result(self._actors[0].describe.remote())
         return plan
 
     def encode(self, tasks: Sequence[Task], show: Callable[[int], None]) -> None:
-        """Encode the shards. Each actor takes the next one as soon as it is free.
+        """Encode the shards. Each actor takes the next shard as soon as it is free.
 
         Raises:
             ConfigError: The encoders or the source of an actor differ from those of the first actor.
@@ -80,13 +82,13 @@ class RayTeam:
             raise error.cause from None
 
     def close(self) -> None:
-        """Disconnect from the cluster. This ends the actors."""
+        """Disconnect from the cluster, which stops the actors."""
         self._ray.shutdown()
 
 
 class _Actor:
     def __init__(self, job: EncodeJob, folder: Path) -> None:
-        os.chdir(folder)  # the paths of the job may be relative
+        os.chdir(folder)  # the job may contain relative paths
         self._worker = EncodeWorker(job)
 
     def describe(self) -> dict[str, Any]:

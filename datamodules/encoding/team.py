@@ -1,4 +1,7 @@
-"""The processes that encode shards: this one, the ranks that ``torchrun`` starts, or the workers of a Ray cluster."""
+"""The processes that encode shards: either this process or the ranks that ``torchrun`` starts.
+
+``ray_team`` contains the team of a Ray cluster.
+"""
 
 import json
 import time
@@ -21,27 +24,27 @@ class Team(Protocol):
     """Processes that encode shards."""
 
     def describe(self) -> dict[str, Any]:
-        """Return what determines the shards. See ``EncodeWorker.describe``."""
+        """Return everything that determines the contents of the shards. See ``EncodeWorker.describe``."""
         ...
 
     def encode(self, tasks: Sequence[Task], show: Callable[[int], None]) -> None:
         """Encode shards in any order.
 
         Args:
-            tasks: The shards.
-            show: Called repeatedly with the number of images that have been processed.
+            tasks: The shards to encode.
+            show: Function that is called repeatedly with the number of images processed so far.
         """
         ...
 
 
 class SingleProcess:
-    """A team of one process: this one."""
+    """A team that consists of this process alone."""
 
     def __init__(self, job: EncodeJob) -> None:
         self._worker = EncodeWorker(job)
 
     def describe(self) -> dict[str, Any]:
-        """Return what determines the shards."""
+        """Return everything that determines the contents of the shards."""
         return self._worker.describe()
 
     def encode(self, tasks: Sequence[Task], show: Callable[[int], None]) -> None:
@@ -58,16 +61,16 @@ class SingleProcess:
 
 
 class Ranks:
-    """The team of the ranks that ``torchrun`` has started. Each rank takes the next shard as soon as it is free.
+    """A team of the ranks that ``torchrun`` has started. Each rank takes the next shard as soon as it is free.
 
-    Rank 0 leads: it calls ``encode``, while the others call ``follow``. They share a key-value store and no process
-    group, so none of them waits for the others between shards.
+    Rank 0 leads: it calls ``encode``, and the other ranks call ``follow``. The ranks coordinate through a key-value
+    store instead of a process group, so they do not wait for each other between shards.
 
     Args:
-        job: The job.
+        job: What to encode, and with which encoders.
 
     Attributes:
-        rank: The number of this process.
+        rank: The rank of this process.
     """
 
     def __init__(self, job: EncodeJob) -> None:
@@ -75,11 +78,11 @@ class Ranks:
         self._worker = EncodeWorker(job)
 
     def describe(self) -> dict[str, Any]:
-        """Return what determines the shards."""
+        """Return everything that determines the contents of the shards."""
         return self._worker.describe()
 
     def encode(self, tasks: Sequence[Task], show: Callable[[int], None]) -> None:
-        """Encode the shards together with the ranks that follow, and wait for all of them.
+        """Encode the shards together with the other ranks, and wait until all ranks have finished.
 
         Raises:
             RunError: A rank has failed.
@@ -93,7 +96,7 @@ class Ranks:
             time.sleep(_POLL_SECONDS)
 
     def follow(self) -> None:
-        """Encode the shards that rank 0 hands out, until none are left.
+        """Encode shards from the list of rank 0 until none are left.
 
         Raises:
             ConfigError: The encoders or the source of this rank differ from those of rank 0.
@@ -119,5 +122,5 @@ class Ranks:
 def join_ranks() -> tuple[Store, int, int]:
     """Return the store that the ranks share, this process's rank, and the number of ranks."""
     store, rank, world_size = next(iter(rendezvous("env://")))
-    store.set_timeout(_FOREVER)  # rank 0 may encode for hours before it looks at the store
+    store.set_timeout(_FOREVER)  # rank 0 may take longer than the default timeout to load its encoders
     return store, rank, world_size

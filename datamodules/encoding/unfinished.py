@@ -1,7 +1,7 @@
 """The folder of a data set that is being encoded. A shard in it is either finished or absent.
 
-A shard is finished when its record exists, which is written after the shard. A job that was killed resumes with the
-shards that have no record. The folder becomes the data set when all shards are finished.
+A shard is finished when its record exists. The record is written after the shard. A job that was killed resumes with
+the shards that have no record. The folder becomes the data set when all shards are finished.
 """
 
 import hashlib
@@ -24,16 +24,16 @@ _RECORDS = "records"
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """What is known about a finished shard.
+    """Statistics of a finished shard.
 
     Attributes:
-        samples: Number of samples. A shard without any is not stored.
+        samples: Number of samples. A shard without samples is not stored.
         latent_bytes: Size of the latents.
         text_bytes: Size of the text embeddings.
-        source_bytes: Size of the images from which they were computed.
-        skipped: The samples that could not be encoded, with the reason.
-        psnr: PSNR in dB of the images that were reconstructed.
-        sha256: Hash of the shard, or "" if it is not stored.
+        source_bytes: Size of the source images that were encoded.
+        skipped: The samples that could not be encoded, each with the reason.
+        psnr: PSNR of each reconstructed image in dB.
+        sha256: Hash of the shard, or "" if the shard is not stored.
     """
 
     samples: int
@@ -57,17 +57,17 @@ class UnfinishedDataset:
         self.folder = out / BUILDING
 
     def open(self, plan: Mapping[str, Any]) -> None:
-        """Continue an earlier job, or create the folder. The caller holds the lock of ``out``.
+        """Continue an earlier job, or create the folder. The caller must hold the lock of ``out``.
 
         Args:
-            plan: Everything that determines the shards. It can be serialized as JSON.
+            plan: Everything that determines the contents of the shards, in a form that can be serialized as JSON.
 
         Raises:
             ConfigError: The earlier job had a different plan. The message names the first difference.
         """
         path = self.folder / _PLAN
         if not path.is_file():
-            remove(self.folder)  # left behind by another writer
+            remove(self.folder)  # left behind by another command
             write_atomically(path, json.dumps(plan, indent=2))
         self._require_same(json.loads(path.read_bytes()), plan)
         for split in SPLITS:
@@ -79,7 +79,7 @@ class UnfinishedDataset:
             if stored.get(name) != value:
                 raise ConfigError(
                     f"{self.out}: contains an unfinished data set with a different {name}: "
-                    f"{_difference(stored.get(name), value)}; repeat the command that began it, or remove "
+                    f"{_difference(stored.get(name), value)}; repeat the command that started it, or remove "
                     f"{self.folder} to start over"
                 )
 
@@ -96,7 +96,7 @@ class UnfinishedDataset:
             split: The split.
             shard: File name of the shard.
             samples: The key and the members of each sample.
-            record: What is known about the shard, except for its hash.
+            record: The statistics of the shard. This method adds the hash.
         """
         if record.samples:
             keyed = ({"__key__": key, **members} for key, members in samples)
@@ -110,16 +110,16 @@ class UnfinishedDataset:
         return {path.name.removesuffix(".json"): ShardRecord(**json.loads(path.read_bytes())) for path in paths}
 
     def finish(self, info: DatasetInfo) -> list[ShardRecord]:
-        """Turn the folder into the data set.
+        """Turn the folder into a complete data set.
 
         Args:
-            info: The contents of dataset.json, except for the number of samples and the fingerprint.
+            info: The contents of dataset.json without the number of samples and the fingerprint.
 
         Returns:
             The records of all shards.
 
         Raises:
-            RunError: There is no sample for training.
+            RunError: None of the training samples could be encoded.
         """
         fingerprint = hashlib.sha256()
         samples: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Encodes single shards in one process, with the encoders on that process's device."""
+"""Encodes shards one at a time in a process, with the encoders on that process's device."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -38,13 +38,10 @@ Progress = Callable[[int], None]
 
 
 class EncodeWorker:
-    """The encoders of a job in one process.
+    """Loads the encoders of a job and encodes shards with them.
 
     Args:
-        job: The job.
-
-    Attributes:
-        descriptions: What determines the contents of the data set with each base size (see ``DatasetInfo``).
+        job: What to encode, and with which encoders.
     """
 
     def __init__(self, job: EncodeJob) -> None:
@@ -66,7 +63,10 @@ class EncodeWorker:
         return encoder.to(self._device) if isinstance(encoder, nn.Module) else encoder
 
     def describe(self) -> dict[str, Any]:
-        """Return what determines the shards apart from the base size: the source, the encoders, and the settings."""
+        """Return everything except the base size that determines the contents of the shards.
+
+        This includes the source, the encoders, and the settings.
+        """
         job = self.job
         return {
             "source": read_info(job.source).fingerprint,
@@ -86,11 +86,11 @@ class EncodeWorker:
         """Encode a shard at the base sizes of a task, and write it to the unfinished data sets.
 
         Args:
-            task: The shard.
-            progress: Called with the number of images that have been processed since the last call.
+            task: The shard, and the base sizes at which to encode it.
+            progress: Function that is called with the number of images processed since its last call.
 
         Raises:
-            RunError: Memory ran out.
+            RunError: The GPU ran out of memory.
         """
         try:
             with one_thread(self._device):
@@ -123,7 +123,10 @@ class EncodeWorker:
             progress(len(skipped))
 
     def _encode_text(self, group: Group, captions: list[str]) -> dict[str, list[Tensor]]:
-        """Return the tokens of each caption and, for a teacher, of the empty caption, by each encoder of a group."""
+        """Return each caption's embeddings from all encoders of a group.
+
+        For the teacher's group, the empty caption is included.
+        """
         texts = captions + [""] * (group == "teacher")
         job, parts = self.job, zip(self._encoders[group], self._layouts[group], strict=True)
         dtype = getattr(torch, job.dtype)
@@ -158,7 +161,7 @@ class EncodeWorker:
             skipped=(*skipped, *map(one_line, lines)),
             psnr=tuple(latent.psnr for latent in latents.values() if latent.psnr is not None),
         )
-        # Samples are serialized one at a time, because a second copy of the shard would need as much memory again.
+        # Samples are serialized one at a time, because a second copy of the whole shard would double the memory use.
         members = (
             (samples[i][0], serialize_sample(encoded_sample(samples[i][1], latents[i], tensors[i]))) for i in kept
         )
@@ -166,7 +169,7 @@ class EncodeWorker:
 
 
 def read_shard(index: SplitIndex, shard: int) -> tuple[list[tuple[str, Sample]], list[str]]:
-    """Return the key and the sample of each row of a shard, and the problems of rows that cannot be read."""
+    """Return the key and the sample of each readable row of a shard, and the errors of the other rows."""
     reader = ShardReader(index)
     samples, problems = [], []
     for row in (index.shard == shard).nonzero()[0].tolist():
@@ -175,14 +178,14 @@ def read_shard(index: SplitIndex, shard: int) -> tuple[list[tuple[str, Sample]],
             # If another program wrote the tars, several of them may contain the same key.
             key = raw.key if index.rules is None else f"{row:08d}"
             samples.append((key, reader.parse(row, raw)))
-        except Exception as error:  # a broken sample can cause any error, but must not stop the others
+        except Exception as error:  # a broken sample can raise any exception, but must not affect the other samples
             problems.append(one_line(f"{index.shard_path(row)}: row {row}: {reason_of(error)}"))
     reader.close()
     return samples, problems
 
 
 def text_tensors(captions: tuple[str, ...], text: dict[Group, dict[str, list[Tensor]]]) -> dict[str, Tensor]:
-    """Return the tensors of a sample's captions by name."""
+    """Return the embeddings of a sample's captions under the names with which they are stored."""
     tensors: dict[str, Tensor] = {}
     for group, tokens in text.items():
         for number, caption in enumerate(captions):
@@ -193,7 +196,7 @@ def text_tensors(captions: tuple[str, ...], text: dict[Group, dict[str, list[Ten
 
 
 def encoded_sample(sample: Sample, latent: Latent, text: dict[str, Tensor]) -> Sample:
-    """Return a sample whose payload is its latent and its text embeddings instead of its image."""
+    """Return a copy of a sample whose payload contains the latent and the text embeddings instead of the image."""
     return Sample(
         id=sample.id,
         captions=sample.captions,
@@ -207,7 +210,7 @@ def encoded_sample(sample: Sample, latent: Latent, text: dict[str, Tensor]) -> S
 
 
 def device_of_process() -> torch.device:
-    """Return the GPU of this process, by the local rank that ``torchrun`` sets, or the CPU if there is no GPU."""
+    """Return the GPU for the local rank that ``torchrun`` has assigned to this process, or the CPU without a GPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
@@ -215,7 +218,7 @@ def device_of_process() -> torch.device:
 
 @contextmanager
 def one_thread(device: torch.device) -> Iterator[None]:
-    """Use one thread on a CPU, where the number of threads may affect the last bits of the results."""
+    """Let torch use only one thread on a CPU, because the number of threads may affect the last bits of the results."""
     threads = torch.get_num_threads()
     if device.type == "cpu":
         torch.set_num_threads(1)

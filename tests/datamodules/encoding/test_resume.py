@@ -138,7 +138,7 @@ def test_complete_data_set_is_replaced_only_on_request(
     assert encode(file, source, out) == 0
     assert f"{out}: already complete, with 20 train, 4 validation samples at base size 64" in capsys.readouterr().out
     assert encode(file, source, out, "--dtype", "float32") == 1
-    assert "already contains a complete data set of other images or encoders" in capsys.readouterr().err
+    assert "complete data set, encoded from other images or with other encoders" in capsys.readouterr().err
     assert contents(out) == before
     assert encode(file, source, out, "--dtype", "float32", "--overwrite") == 0
     assert contents(out) != before
