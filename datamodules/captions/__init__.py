@@ -1,1 +1,1 @@
-"""Takes captions from rows, JSON, text files, and the members of tars."""
+"""Extracts captions from table rows, JSON, text files, and the members of tars."""

@@ -1,4 +1,4 @@
-"""Takes captions from the values of a row, of a JSON object, or of the members of a sample."""
+"""Extracts captions from the values of a row, of a JSON object, or of the members of a sample."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ CAPTION_KEYS = ("caption", "text", "captions")
 
 
 class ColumnGroup(NamedTuple):
-    """Alternative names of a column that a table must have."""
+    """Alternative names of a required column of a table."""
 
     names: tuple[str, ...]
 
@@ -20,7 +20,7 @@ class ColumnGroup(NamedTuple):
 
 
 class Field(NamedTuple):
-    """The location of a value: a member or column, or a key inside one, written as ``json:meta.caption``.
+    """The location of a value: a member, a column, or a key inside one of these, such as ``json:meta.caption``.
 
     Attributes:
         name: Name of the column, or extension of the member.
@@ -35,10 +35,14 @@ class Field(NamedTuple):
 
 
 def parse_field(text: str, option: str) -> Field:
-    """Parse a field.
+    """Parse a field, such as ``json:meta.caption``.
+
+    Args:
+        text: The field.
+        option: The command-line option, for the error message.
 
     Raises:
-        ConfigError: The text is not a field.
+        ConfigError: The text is not a valid field.
     """
     name, colon, keys = text.partition(":")
     if not name or (colon and not all(keys.split("."))):
@@ -47,7 +51,7 @@ def parse_field(text: str, option: str) -> Field:
 
 
 def captions_of_keys(row: Mapping[str, Any]) -> list[str]:
-    """Return the captions under ``CAPTION_KEYS``.
+    """Return the captions in a row under any of the keys in ``CAPTION_KEYS``.
 
     Raises:
         SampleError: None of these keys exists, or a value is not text.
@@ -62,7 +66,7 @@ def captions_of_fields(row: Mapping[str, Any], fields: Sequence[Field]) -> list[
     """Return the captions in the given fields of a row, in the order of the fields.
 
     Raises:
-        SampleError: All of the fields are missing, or a value is not text.
+        SampleError: None of the fields has a value, or a value is not text.
     """
     values = [value for field in fields if (value := value_of(row, field)) is not None]
     if not values:
@@ -72,7 +76,7 @@ def captions_of_fields(row: Mapping[str, Any], fields: Sequence[Field]) -> list[
 
 
 def value_of(row: Mapping[str, Any], field: Field) -> Any:
-    """Return the value of a field, or None."""
+    """Return the value of a field in a row, or None if it is missing."""
     value = row.get(field.name)
     for key in field.keys:
         value = value.get(key) if isinstance(value, Mapping) else None
@@ -80,7 +84,7 @@ def value_of(row: Mapping[str, Any], field: Field) -> Any:
 
 
 def clean_captions(values: Iterable[object]) -> list[str]:
-    """Return the captions in strings or lists of strings, with single spaces and without empty captions.
+    """Collect captions from strings and lists of strings, collapse whitespace, and drop empty captions.
 
     Raises:
         SampleError: A value is not text.
@@ -95,5 +99,5 @@ def clean_captions(values: Iterable[object]) -> list[str]:
 
 
 def missing_key(keys: tuple[str, ...], row: Mapping[str, Any]) -> str:
-    """Return a message that a row contains none of the keys."""
+    """Return the error message for a row that contains none of the keys."""
     return f"the key {ColumnGroup(keys)} is missing or empty; the keys are: {', '.join(map(str, row)) or 'none'}"

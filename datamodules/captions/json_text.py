@@ -1,4 +1,4 @@
-"""Parses JSON. A key that occurs twice in an object is an error, because Python would keep only its last value."""
+"""Parses JSON. A key that occurs twice in an object is an error, because Python would keep only the last value."""
 
 import json
 from typing import Any

@@ -12,17 +12,18 @@ from datamodules.shards.schema import SampleError
 
 _CAPTIONS = tuple(suffix.removeprefix(".") for suffix in CAPTION_SUFFIXES)
 _IMAGES = tuple(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
-Members = Mapping[str, bytes]  # contents by extension, in the order of the tar
+Members = Mapping[str, bytes]  # mapping from extensions to contents, in the order of the tar
 
 
 @dataclass(frozen=True)
 class MemberRules:
-    """Which members of a sample contain its image and its captions.
+    """Rules that determine which members of a sample contain the image and the captions.
 
     Attributes:
-        image: Extension of the image; None for the first member with the suffix of an image.
-        captions: Members with captions, or keys inside JSON members; empty for .json, .txt and .caption, in this order.
-        captions_per_line: Make each line of a text member a caption, instead of the whole member.
+        image: Extension of the image. None selects the first member with an image extension.
+        captions: Members, or keys inside JSON members, that contain captions. If empty, the members json, txt and
+            caption are tried in this order.
+        captions_per_line: Treat each line of a text member as a caption, instead of the whole member.
     """
 
     image: str | None = None
@@ -33,20 +34,20 @@ class MemberRules:
         """Return the extension of the member that contains the image.
 
         Raises:
-            SampleError: There is none.
+            SampleError: No member contains an image.
         """
         names = list(extensions)
         expected = _IMAGES if self.image is None else (self.image.lower(),)
         found = next((name for name in names if name in expected), None)
         if found is None:
-            raise SampleError(f"{self.image or 'an image'} is not among the members: {' '.join(names)}")
+            raise SampleError(f"the members contain no {self.image or 'image'}: {' '.join(names)}")
         return found
 
     def captions_of(self, members: Members) -> tuple[str, ...]:
-        """Return at least one caption, without repetitions.
+        """Return the captions of a sample without duplicates.
 
         Raises:
-            SampleError: There is no caption, or a member is not readable.
+            SampleError: The sample has no caption, or a member cannot be read.
         """
         captions = self._of_fields(members) if self.captions else self._of_usual_names(members)
         if not captions:
@@ -72,13 +73,13 @@ class MemberRules:
 
 
 def columns_of(members: Members, names: Iterable[str]) -> dict[str, object]:
-    """Return the values on which filters depend, by column.
+    """Return the values of the columns to which filters refer.
 
-    These are the entries of all JSON members, among which those of "json" take precedence. A member named like a column
-    is also a value: a JSON member as an object, any other member as text.
+    The values are the entries of all JSON members. The entries of the member "json" take precedence. A member whose
+    extension is the name of a column is a value too: a JSON member as an object, and any other member as text.
 
     Raises:
-        SampleError: A member is not readable.
+        SampleError: A member cannot be read.
     """
     columns: dict[str, object] = {}
     for extension in sorted(filter(_is_json, members), key=lambda name: name != "json"):

@@ -13,8 +13,8 @@ class CaptionFile(NamedTuple):
     """The contents of a .json, .txt or .caption file.
 
     Attributes:
-        captions: The captions of a .json file, or the lines of a text file that are not blank.
-        columns: All values of a .json file that is an object.
+        captions: The captions of a .json file, or the non-blank lines of a text file.
+        columns: All entries of a .json file that contains an object. Empty for a text file.
     """
 
     captions: list[str]
@@ -22,18 +22,18 @@ class CaptionFile(NamedTuple):
 
 
 def parse_caption_file(name: str, content: bytes, is_json: bool) -> CaptionFile:
-    """Parse the captions of a JSON file, or the lines of a text file that are not blank.
+    """Parse the captions of a JSON file, or the non-blank lines of a text file.
 
-    A JSON file contains an object with the keys "caption", "text", or "captions", whose values are strings or lists of
-    strings, or just such a value.
+    A JSON file contains a string, a list of strings, or an object with one of these under the key "caption", "text", or
+    "captions".
 
     Args:
-        name: What to call the file in errors.
+        name: Name of the file in error messages.
         content: The bytes of the file.
-        is_json: Whether it is a JSON file.
+        is_json: Whether the file is a JSON file.
 
     Raises:
-        SampleError: The file is not readable or does not contain a caption.
+        SampleError: The file cannot be read or does not contain a caption.
     """
     try:
         text = decode_text(content)
@@ -54,12 +54,12 @@ def decode_text(content: bytes) -> str:
     """Decode a text file.
 
     Raises:
-        ValueError: The file is not UTF-8. UTF-16 without a byte order mark looks like UTF-8 with null characters.
+        ValueError: The file is not UTF-8, or contains null characters, as UTF-16 without a byte order mark does.
     """
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{error}; save it as UTF-8") from error
+        raise ValueError(f"{error}; save the file as UTF-8") from error
     if "\0" in text:
-        raise ValueError("it contains null characters; save it as UTF-8")
+        raise ValueError("it contains null characters; save the file as UTF-8")
     return text

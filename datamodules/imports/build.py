@@ -1,9 +1,9 @@
 """Builds data sets from a user's own images, with one pipeline for all layouts.
 
-A layout divides its source into units. Processes read units, filter and convert their images, and leave them in files
-(``unit_files``). This process reads these files in order, finds duplicates, assigns splits, and writes shards. So the
-result does not depend on the number of processes, memory does not grow with the number of images, and a build that was
-killed continues with the units and shards that are finished.
+A layout divides its source into units. Worker processes read the units, filter and convert their images, and write the
+results to files (``unit_files``). The main process reads these files in order, finds duplicates, assigns splits, and
+writes shards. As a result, the data set does not depend on the number of processes, memory use does not grow with the
+number of images, and a build that was killed keeps the units and shards that it has finished.
 """
 
 import hashlib
@@ -61,14 +61,14 @@ def build_dataset(
     """Build a data set from all captioned images of a source (see ``layouts``).
 
     Images that have no caption, cannot be decoded, or do not pass the filters are skipped and counted. If the source
-    divides its images between training and validation, these are the splits. Otherwise, a hash of the ID determines an
+    divides its images between training and validation, its splits are kept. Otherwise, a hash of the ID determines an
     image's split. At least one image is used for training. With two or more images and a fraction above 0, at least one
     image is held out. If the build is interrupted, the same call resumes it.
 
     Args:
         source: Folder or file.
         out: Folder of the data set.
-        layout: Layout of the source; None to detect it.
+        layout: Layout of the source. If None, the layout is detected.
         reading: How to read the source.
         filters: Which images to use.
         validation_fraction: Share of images that are held out, in [0, 1); defaults to 0.05. It does not apply if the
@@ -76,7 +76,7 @@ def build_dataset(
         validation: "held-out" divides the images between the splits. "same" uses all images for both training and
             validation, which only shows whether a model memorizes a few images.
         max_side: Scale larger images down so that their longer side has this length.
-        base_size: Base size of the buckets for which the report says how much cropping and scaling throw away.
+        base_size: Base size of the buckets for which the report describes the losses from cropping and scaling.
         buckets: Shape of these buckets.
         max_crop: Skip images that lose more than this share of their area to cropping.
         max_enlargement: Skip images that are scaled up by more than this factor.
@@ -96,7 +96,7 @@ def build_dataset(
     found = find_layout(source, layout, exclude=out)
     plan = plan_layout(found.layout, reading)
     if plan.splits and (validation_fraction is not None or validation == "same"):
-        raise UserError(f"validation: {plan.splits}; leave --validation out, or build from one of these folders")
+        raise UserError(f"validation: {plan.splits}; omit --validation, or build from one of these folders")
     fraction = _FRACTION if validation_fraction is None else validation_fraction
     losses = CropLosses(base_size, buckets)
     limits = (max_side, max_crop, max_enlargement)
@@ -152,9 +152,9 @@ class _Kept:
     """A sample that passed the filters.
 
     Attributes:
-        number: Number of its unit.
+        number: Number of the sample's unit.
         files: The files of the unit.
-        record: Its record.
+        record: The record of the sample in these files.
     """
 
     number: int
@@ -172,7 +172,7 @@ class _Kept:
 
 @dataclass
 class _Log:
-    """Counts the images that are kept, left out, cropped, or have several frames."""
+    """Counts the images that are kept, are left out, lose area to cropping, or have several frames."""
 
     losses: CropLosses
     skips: SkipLog = field(default_factory=SkipLog)
@@ -194,7 +194,7 @@ class _Log:
 
 
 class _Reclaim:
-    """Removes the images of units that are completely in finished shards, so that nothing is stored twice for long."""
+    """Removes the images of a unit after they have been written to shards, to save disk space."""
 
     def __init__(self, writer: DatasetWriter) -> None:
         self._writer, self._folder = writer, writer.workspace
@@ -202,7 +202,7 @@ class _Reclaim:
         self._ends: deque[tuple[int, dict[str, int]]] = deque()
 
     def enter(self, number: int) -> None:
-        """Note that a sample of a unit comes next. All samples of earlier units have been added."""
+        """Record that the next sample is from the given unit, so all samples of earlier units have been added."""
         if not self._ends or self._ends[-1][0] != number:
             self._ends.append((number, self._writer.added))
 
@@ -217,7 +217,7 @@ class _Reclaim:
 
 
 def _keep(plan: Plan, job: Job, workers: int, log: _Log, bar: "tqdm[None]") -> Iterator[_Kept]:
-    """Yield the samples of all units in order, and count what is skipped."""
+    """Yield the usable samples of all units in order, and log the skipped images."""
     filters = job.filters
     duplicates = DuplicateIndex(filters.distance) if filters.duplicates is not None else None
     for number, unit in finish_units(plan.units(), job, workers):
@@ -248,7 +248,7 @@ def _without_duplicate(
 
 
 def _resume_key(settings: list[object], plan: Plan) -> str:
-    """Return a hash of everything that determines the result. A changed file makes the build start over."""
+    """Return a hash of everything that determines the result. If a file changes, the build starts over."""
     digest = hashlib.sha256(repr(settings).encode(errors="surrogateescape"))
     for path in plan.files:
         status = path.stat()

@@ -1,4 +1,4 @@
-"""Reads captions of user-provided images from a file next to an image or from a table."""
+"""Reads the captions of a user's own images from files next to the images or from tables."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,9 +19,9 @@ class TableEntry(NamedTuple):
 
     Attributes:
         captions: The captions, in the order of the rows.
-        place: The table and the line of the first row.
-        columns: All values of the first row.
-        problem: Why a row has no caption; empty if all rows have one.
+        place: The table and the line of the image's first row.
+        columns: All values of the first row, if they are kept.
+        problem: Why the first row has no caption, or "" if it has one.
     """
 
     captions: list[str]
@@ -34,7 +34,7 @@ CaptionTable = dict[Path, TableEntry]
 
 
 def find_tables(paths: list[Path]) -> list[Path]:
-    """Return the caption tables among files: those in the deepest folders first, because they are the most specific."""
+    """Return the caption tables among files. Tables in deeper folders come first, because they are more specific."""
     tables = [path for path in paths if path.name.lower() in _TABLES]
     return sorted(tables, key=lambda path: (-len(path.parts), path.parent, _TABLES.index(path.name.lower())))
 
@@ -43,8 +43,8 @@ def read_table(path: Path, folder: Path, keep_columns: bool = False) -> CaptionT
     """Read a caption table.
 
     The table has the columns "file" (or "file_name", "filename", "image") and "caption" (or "text", "captions"). In
-    JSONL and Parquet files, captions may also be lists. File names are relative to the table's folder, or else to
-    ``folder``.
+    JSONL and Parquet files, captions may also be lists. File names are relative to the table's folder or, if no such
+    file exists, to ``folder``.
 
     Args:
         path: The table.
@@ -52,7 +52,7 @@ def read_table(path: Path, folder: Path, keep_columns: bool = False) -> CaptionT
         keep_columns: Whether to also keep the other columns.
 
     Returns:
-        The captions of each image, by its path. An image has a caption for each of its rows.
+        A mapping from the path of each image to its captions. An image can have several rows and several captions.
 
     Raises:
         UserError: The file does not exist or is not a table, a column is missing or appears twice, or a row has too
@@ -83,7 +83,7 @@ def read_caption_file(path: Path) -> CaptionFile:
     """Read a caption file (see ``parse_caption_file``).
 
     Raises:
-        SampleError: The file is not readable or does not contain a caption.
+        SampleError: The file cannot be read or does not contain a caption.
     """
     name = path_text(Path(path.name))
     try:

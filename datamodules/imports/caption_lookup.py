@@ -1,4 +1,4 @@
-"""Finds the captions of a folder's images, and notes what is ambiguous about them."""
+"""Finds the captions of a folder's images, and records ambiguities for the report."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ NO_CAPTION = "no caption (add a .txt or .json file next to it, or a table row)"
 
 
 class Found(NamedTuple):
-    """The captions of an image, and the values that accompany them in a table or a .json file."""
+    """The captions of an image, and the other values of its table row or its .json file."""
 
     captions: tuple[str, ...]
     columns: dict[str, Any]
@@ -29,17 +29,17 @@ class _Source(NamedTuple):
 class CaptionLookup:
     """The captions of a folder's images, from files next to them and from tables in any subfolder.
 
-    Files next to an image are named like the image with a different suffix (beach.txt) or an additional one
-    (beach.jpg.txt). They take precedence over tables, .json takes precedence over .txt, and a table takes precedence
-    over tables of the folders above it.
+    The caption file of an image has the name of the image, with its suffix replaced (beach.txt) or followed by another
+    suffix (beach.jpg.txt). Caption files take precedence over tables, .json takes precedence over .txt, and a table
+    takes precedence over tables in the folders above it.
 
     Args:
         listing: The files in the folder.
-        table: Caption table to use instead of any other captions.
-        per_line: Make each line of a text file a caption. Otherwise, a text file is one caption.
+        table: Caption table to use instead of all other captions.
+        per_line: Treat each line of a text file as a caption. Otherwise, a text file contains a single caption.
         keep_columns: Also return the other columns of tables and keys of .json files.
-        default: Caption of an image that has none, such as the trigger word of a concept. A caption that cannot be
-            read is still an error.
+        default: Caption for images without a caption, such as the trigger word of a concept. A caption that exists but
+            cannot be read is still an error.
 
     Attributes:
         used: The files that were read.
@@ -75,10 +75,10 @@ class CaptionLookup:
         self._ignored: list[str] = []
 
     def find(self, image: Path) -> Found:
-        """Return one or more captions of an image, and its further columns.
+        """Return the captions of an image, at least one, and the values of its other columns.
 
         Raises:
-            SampleError: There is no caption. The message names the files and keys.
+            SampleError: The image has no readable caption. The message names the files and keys.
         """
         sources: list[_Source] = []
         problems: list[str] = []
@@ -114,23 +114,23 @@ class CaptionLookup:
         ]
 
     def notes(self) -> list[str]:
-        """Return one line for each kind of ambiguity."""
+        """Return a line for each kind of ambiguity that was found."""
         notes = []
         if self._defaults:
-            notes.append(f'images without a caption, which get "{self._default}": {self._defaults}')
+            notes.append(f'images without a caption, for which "{self._default}" is used: {self._defaults}')
         if self._several_lines:
             most, name = max(self._several_lines)
             count = f"{len(self._several_lines)} of {self._text_files}"
             notes.append(
-                f"text files with several lines: {count} (up to {most} lines, in {name}); all lines together are one "
-                "caption (--captions-per-line makes each line a caption)"
+                f"text files with several lines: {count} (up to {most} lines, in {name}); the lines of a file form a "
+                "single caption (--captions-per-line makes each line a caption)"
             )
         if self._many_captions:
             most, name = max(self._many_captions)
             notes.append(
                 f"images with more than {_MANY_CAPTIONS} captions: {len(self._many_captions)} "
-                f"(up to {most}, for {name}); training may use each of them alone, so check that all of them describe "
-                "the image"
+                f"(up to {most}, for {name}); training uses them one at a time, so check that each caption on its own "
+                "describes the image"
             )
         if self._conflicts:
             notes.append(

@@ -1,4 +1,4 @@
-"""Names of classes, from which captions are made."""
+"""Class names, from which captions are made."""
 
 import json
 import re
@@ -12,29 +12,29 @@ _SYNSET = re.compile(r"n\d{8}")
 
 
 def is_synset(name: str) -> bool:
-    """Return whether the name of a folder is a WordNet ID, like the folder names of ImageNet."""
+    """Return whether a folder's name is a WordNet ID, as in ImageNet."""
     return _SYNSET.fullmatch(name) is not None
 
 
 class ClassNames:
-    """The name of each class, by the name of its folder.
+    """Captions for the images in class folders, made from the names of the classes.
 
     Args:
-        file: Names of classes: lines such as "n01440764 tench, Tinca tinca" (as in LOC_synset_mapping.txt), or a JSON
-            object. If it is None, the WordNet IDs of ImageNet-1K have the names that timm knows, and other classes are
-            named after their folders.
-        template: The caption, in which "{}" stands for the name of the class. Of several names that are separated by
-            commas, the first one is used.
+        file: File that lists the names of classes, either in lines such as "n01440764 tench, Tinca tinca" (as in
+            LOC_synset_mapping.txt) or as a JSON object. If None, timm provides the names for the WordNet IDs of
+            ImageNet-1K, and other classes are named after their folders.
+        template: The caption, in which "{}" is replaced with the name of the class. If a class has several names that
+            are separated by commas, the first name is used.
 
     Raises:
-        UserError: The file is not readable.
-        ConfigError: The template does not contain "{}".
+        UserError: The file cannot be read.
+        ConfigError: The template does not contain "{}" exactly once.
     """
 
     def __init__(self, file: Path | None, template: str | None) -> None:
         self._template = TEMPLATE if template is None else template
         if self._template.count("{}") != 1:
-            raise ConfigError(f"--template {self._template!r}: must contain {{}} once, where the class is named")
+            raise ConfigError(f"--template {self._template!r}: must contain {{}} exactly once, for the class name")
         self._names = _read_names(file) if file else None
         self._file = file
 
@@ -49,8 +49,8 @@ class ClassNames:
         return self._template.replace("{}", text) if text else None
 
     def __str__(self) -> str:
-        names = f"of {self._file}" if self._file else "of ImageNet-1K" if self._names else "of the folders"
-        return f"captions are {self._template!r} with the names {names}"
+        names = f"from {self._file}" if self._file else "of ImageNet-1K" if self._names else "of the folders"
+        return f"captions are {self._template!r} with the class names {names}"
 
 
 def _read_names(path: Path) -> dict[str, str]:

@@ -20,7 +20,7 @@ ANNOTATIONS = re.compile(r"captions[-_](.+)\.json")
 
 @dataclass(frozen=True)
 class Coco:
-    """Annotation files of COCO captions.
+    """A folder of images with annotation files in the format of COCO captions.
 
     The ID of a sample is the path of the image relative to the folder.
 
@@ -34,7 +34,7 @@ class Coco:
 
 
 def plan_coco(layout: Coco, options: ReadOptions) -> Plan:
-    """Plan to read COCO. If the annotation files are named after training and validation, they are the splits.
+    """Plan to read COCO captions. If annotation files are named after training and validation, they define the splits.
 
     Raises:
         UserError: An annotation file is damaged.
@@ -93,10 +93,10 @@ def _read(path: Path, folder: Path, split: str | None) -> Iterator[Entry | Skipp
 
 
 def _find(file_name: str, address: str, annotations: Path, folder: Path) -> Path | None:
-    """Find the file of an image, or return None.
+    """Return the path of an image file, or None if the file does not exist.
 
-    It can be in a folder named by the annotation file or by the image's address, in ``folder``, or next to the
-    annotation file.
+    The file can be in a folder whose name appears in the annotation file's name or in the image's address, in
+    ``folder``, or next to the annotation file.
     """
     parts = urlparse(address).path.split("/")
     named = [_split_name(annotations), *parts[-2:-1]]

@@ -1,4 +1,4 @@
-"""Converts image files of any format and size into images to store."""
+"""Converts image files of any format and size into the images that are stored in shards."""
 
 import io
 from pathlib import Path
@@ -18,8 +18,8 @@ class StoredImage(NamedTuple):
     """An image as it is stored.
 
     Attributes:
-        payload: The bytes.
-        extension: Their format.
+        payload: The bytes of the encoded image.
+        extension: File extension for the format of these bytes.
         width: Width in pixels.
         height: Height in pixels.
     """
@@ -54,7 +54,7 @@ def read_content(content: bytes | Path | FilePart) -> bytes:
 
 
 def decode(content: bytes) -> OpenedImage:
-    """Decode an image file as a color-managed viewer shows it.
+    """Decode an image file, so that the image looks as in a color-managed viewer.
 
     Raises:
         SampleError: The file cannot be decoded.

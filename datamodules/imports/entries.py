@@ -1,4 +1,4 @@
-"""What layouts read: images with captions, in units of work."""
+"""The images and captions that layouts read, and the units into which they are divided."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,9 +26,9 @@ class Entry:
 
     Attributes:
         id: ID of the sample, unique in the source.
-        content: The bytes of the image file, or where they are.
+        content: The bytes of the image file, or the file or file part that contains them.
         captions: One or more captions.
-        columns: Other values, on which filters may depend.
+        columns: Other values, to which filters may refer.
         split: "train" or "validation" if the source divides its images, otherwise None.
     """
 
@@ -40,15 +40,15 @@ class Entry:
 
 
 class Unit(Protocol):
-    """A part of a source that one process reads as a whole. It can be pickled."""
+    """A part of a source that one process reads as a whole. Units can be pickled."""
 
     @property
     def size(self) -> int:
-        """Number of images, or of bytes, whichever the layout's plan counts."""
+        """Number of images or bytes, depending on which of the two the layout's plan counts."""
         ...
 
     def read(self) -> Iterator[Entry | SkippedImage]:
-        """Yield the images, and what cannot be used. The order depends only on the source."""
+        """Yield the unit's images, including those that cannot be used. The order depends only on the source."""
         ...
 
 
@@ -73,14 +73,15 @@ class Plan:
     """How a source is read.
 
     Attributes:
-        description: What the layout is and what it consists of.
-        units: Yields the units, always the same ones in the same order.
-        files: The files whose change makes an interrupted build start over.
+        description: Description of the layout and its files.
+        units: Function that yields the units. Every call yields the same units in the same order.
+        files: Files that the build depends on. If one of them changes, an interrupted build starts over.
         images: Number of images, usable or not, if known in advance.
         total: Sum of the sizes of all units, if known in advance.
-        counts_bytes: Whether the sizes of units are bytes instead of images.
-        splits: How the source divides its images between training and validation; None if it does not.
-        notes: Returns what the report should mention. It is called when all units have been read.
+        counts_bytes: Whether unit sizes are counted in bytes instead of images.
+        splits: Description of how the source divides its images between training and validation, or None if it does
+            not.
+        notes: Function that returns additional lines for the report. It is called after all units have been read.
     """
 
     description: str
@@ -95,17 +96,17 @@ class Plan:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How to read a source. Most options apply to some layouts only.
+    """How to read a source. Most options apply only to some layouts.
 
     Attributes:
-        captions: Caption table to use instead of any other captions.
-        captions_per_line: Make each line of a text file a caption, instead of the whole file.
-        default_caption: Caption of an image that has none. None skips such images.
+        captions: Caption table to use instead of all other captions.
+        captions_per_line: Treat each line of a text file as a caption, instead of the whole file.
+        default_caption: Caption for images without a caption. If None, these images are skipped.
         image_field: Member or column that contains the image, or the path of the image.
-        caption_fields: Members or columns that contain the captions, the one with the short captions first.
-        columns: Columns that filters need.
-        class_names: File with the names of classes.
-        template: Caption of an image of a class, in which "{}" stands for the name of the class.
+        caption_fields: Members or columns that contain the captions. The one with the short captions comes first.
+        columns: Columns to which filters refer.
+        class_names: File that lists the names of classes.
+        template: Caption for images in class folders, in which "{}" is replaced with the name of the class.
     """
 
     captions: Path | None = None
@@ -119,7 +120,7 @@ class ReadOptions:
 
     @property
     def member_rules(self) -> MemberRules:
-        """Which members of a sample in a tar contain its image and its captions."""
+        """Rules that determine which members of a sample in a tar contain the image and the captions."""
         image = None if self.image_field is None else self.image_field.name
         return MemberRules(image, self.caption_fields, self.captions_per_line)
 
@@ -132,5 +133,5 @@ def runs_of(entries: Iterable[Entry | SkippedImage], length: int = 256) -> Itera
 
 
 def position_of(name: str) -> float:
-    """Hash a name to a number in [0, 1), which determines the split."""
+    """Return a hash of a name as a number in [0, 1), which determines the split."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") / 2**64

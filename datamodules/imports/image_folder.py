@@ -1,4 +1,4 @@
-"""The layout of a folder of images with a caption file next to each, or with tables of captions."""
+"""The layout of a folder of images, with a caption file next to each image or with caption tables."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from datamodules.shards.sources import Listing, count_kinds, name_of
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """A folder of images, with subfolders. An image's ID is its path relative to the folder."""
+    """A folder that contains images, possibly in subfolders. An image's ID is its path relative to the folder."""
 
     listing: Listing
 
@@ -22,8 +22,8 @@ class ImageFolder:
 def plan_image_folder(layout: ImageFolder, options: ReadOptions) -> Plan:
     """Plan to read a folder of images, sorted by a hash of their IDs.
 
-    Captions come from a .txt or .json file next to each image, or from tables (see ``CaptionLookup``). If the folder
-    contains folders for training and for validation or tests, such as train/ and val/, these are the splits.
+    Captions are read from a .txt or .json file next to each image, or from tables (see ``CaptionLookup``). Subfolders
+    for training and for validation or tests, such as train/ and val/, define the splits.
 
     Raises:
         UserError: A table is invalid.
@@ -54,7 +54,7 @@ def plan_image_folder(layout: ImageFolder, options: ReadOptions) -> Plan:
 
 
 def _entries(listing: Listing, lookup: CaptionLookup, splits: dict[Path, str | None]) -> Iterator[Entry | SkippedImage]:
-    """Yield every image with its captions, and then everything else that was expected to be an image."""
+    """Yield every image with its captions, followed by the images that are listed in tables but do not exist."""
     for path in listing.images:
         name = name_of(path, listing.folder)
         folder = next((folder for folder in path.parents if folder in splits), None)
@@ -72,7 +72,7 @@ def _entries(listing: Listing, lookup: CaptionLookup, splits: dict[Path, str | N
 
 
 def _describe_unused(listing: Listing, lookup: CaptionLookup) -> list[str]:
-    """Note the files that contain neither images nor captions."""
+    """Return lines for the report about files that are used neither as images nor as captions."""
     unused = [path for path in listing.others if path not in lookup.used]
     notes = [f"other files, which are not read: {len(unused)} ({count_kinds(unused)})"] if unused else []
     tables = [name_of(path, listing.folder) for path in unused if path.suffix.lower() in (".csv", ".tsv", ".jsonl")]

@@ -1,4 +1,4 @@
-"""The layout of ImageNet-1K: a folder of images for each class, or the official tars."""
+"""The layouts of ImageNet-1K: a folder of images for each class, or the official tars."""
 
 import csv
 import io
@@ -23,7 +23,7 @@ _TRUTH, _META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
 
 @dataclass(frozen=True)
 class ClassFolders:
-    """Folders of images that are named after the classes, in train/ and val/ or without splits."""
+    """Image folders that are named after classes, either inside train/ and val/ or without splits."""
 
     listing: Listing
 
@@ -50,10 +50,10 @@ class _Found(NamedTuple):
 
     Attributes:
         id: ID of the sample.
-        content: Where its bytes are.
-        folder: Name of the folder, or of the tar, that contains it.
-        stem: Name of the file without suffix.
-        split: The split that contains it, or None.
+        content: The file or file part that contains the image.
+        folder: Name of the image's class folder or tar, or "" if its class is listed in another file.
+        stem: Name of the image file without its suffix.
+        split: The image's split in the source, or None.
     """
 
     id: str
@@ -64,10 +64,10 @@ class _Found(NamedTuple):
 
 
 def plan_class_folders(layout: ClassFolders, options: ReadOptions) -> Plan:
-    """Plan to read folders of classes, sorted by a hash of their IDs, so that classes are mixed.
+    """Plan to read class folders. Images are sorted by a hash of their IDs, so that classes are mixed.
 
     Raises:
-        UserError: The class names, or the classes of the validation images, are not readable.
+        UserError: The class names or the classes of the validation images cannot be read.
     """
     listing = layout.listing
     splits = splits_of_folders(listing.images, listing.folder)
@@ -94,10 +94,10 @@ def plan_class_folders(layout: ClassFolders, options: ReadOptions) -> Plan:
 
 
 def plan_imagenet_tars(layout: ImageNetTars, options: ReadOptions) -> Plan:
-    """Plan to read the official tars, sorted by a hash of the IDs, so that classes are mixed.
+    """Plan to read the official tars. Images are sorted by a hash of their IDs, so that classes are mixed.
 
     Raises:
-        UserError: A tar, the class names, or the classes of the validation images are not readable.
+        UserError: A tar, the class names, or the classes of the validation images cannot be read.
     """
     split = "train" if layout.validation else None
     images = [
@@ -157,7 +157,7 @@ def _entry(image: _Found, names: ClassNames, labels: Mapping[str, str]) -> Entry
     folder = image.folder or labels.get(image.stem)
     if folder is None:
         places = f"{_DEVKIT} or {_SOLUTION}"
-        return SkippedImage(image.id, f"the class is unknown (put it into a class folder, or add {places})", "no class")
+        return SkippedImage(image.id, f"the class is unknown (move it to a class folder, or add {places})", "no class")
     caption = names.caption(folder)
     if caption is None:
         return SkippedImage(image.id, f"the class {folder} has no name", "no class")
@@ -171,7 +171,7 @@ def _images_of(tar: Path, class_name: str, part: FilePart, split: str | None) ->
 
 
 def _members(part: FilePart, place: str) -> list[tuple[str, FilePart]]:
-    """Return the members of a tar, which may itself be a member, by their name without suffix.
+    """Return the name without suffix and the location of each member of a tar, which may be nested in another tar.
 
     Raises:
         UserError: The tar is damaged.
@@ -217,10 +217,10 @@ class _Window(io.RawIOBase):
 
 
 def _read_labels(others: tuple[Path, ...]) -> tuple[dict[str, str], list[Path]]:
-    """Return the classes of the validation images by the stem of their names, and the files that list them.
+    """Return a mapping from the file stems of validation images to their classes, and the files that contain it.
 
     Raises:
-        UserError: A file is not readable.
+        UserError: A file cannot be read.
     """
     by_name = {path.name: path for path in others}
     if solution := by_name.get(_SOLUTION):
@@ -235,12 +235,12 @@ def _read_labels(others: tuple[Path, ...]) -> tuple[dict[str, str], list[Path]]:
 def _read(path: Path, parse: Callable[[], dict[str, str]]) -> dict[str, str]:
     try:
         return parse()
-    except Exception as error:  # SciPy and tarfile raise exceptions of many kinds for damaged files
+    except Exception as error:  # SciPy and tarfile raise many types of exceptions for damaged files
         raise UserError(f"{path}: not readable as the classes of the validation images ({error})") from error
 
 
 def _read_solution(path: Path) -> dict[str, str]:
-    """Read Kaggle's table: the name of an image, and its class followed by a box for each object."""
+    """Read Kaggle's table. Each row contains an image's name, and each object's class and bounding box."""
     with path.open(encoding="utf-8", newline="") as file:
         return {row["ImageId"]: row["PredictionString"].split()[0] for row in csv.DictReader(file)}
 
@@ -256,7 +256,7 @@ def _read_devkit(path: Path) -> dict[str, str]:
 
 
 def _match(truth: bytes, meta: bytes) -> dict[str, str]:
-    """Combine the list of class numbers, in the order of the images, with the table of classes."""
+    """Combine the list of class numbers, one per image, with the table of classes. Return each image's WordNet ID."""
     from scipy.io import loadmat
 
     synsets = loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]

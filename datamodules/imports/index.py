@@ -1,8 +1,8 @@
-"""Writes data sets that consist of indexes only, so that tars can be trained on in place.
+"""Writes data sets that consist only of indexes, so that runs can train on existing tars without copying them.
 
-Processes scan tars and leave the results in files (``tar_scan``). This process reads these files in order, assigns
-splits, and writes the indexes (``tar_index``). As with a build, the result does not depend on the number of
-processes, and an interrupted command keeps the results of the tars that it has finished.
+Worker processes scan the tars and write the results to files (``tar_scan``). The main process reads these files in
+order, assigns splits, and writes the indexes (``tar_index``). As with a build, the data set does not depend on the
+number of processes, and an interrupted command keeps the results of the tars that it has finished.
 """
 
 import hashlib
@@ -40,14 +40,14 @@ _KEY = "key"  # file that identifies an interrupted command
 
 @dataclass(frozen=True)
 class IndexSettings:
-    """What determines an index, apart from the tars.
+    """Settings that determine the index of given tars.
 
     Attributes:
         reading: How to read the samples.
-        filters: Which images to use. Captions and pixels are not filtered.
-        fraction: Share of images that are held out. It does not apply if the source has splits.
+        filters: Which images to use. The filters for caption length and duplicates are ignored.
+        fraction: Share of images that are held out; None means 0.05. It does not apply if the source has splits.
         validation: "same" uses all images for both training and validation.
-        base_size: Base size of the buckets for which the report says how much cropping and scaling throw away.
+        base_size: Base size of the buckets for which the report describes the losses from cropping and scaling.
         buckets: Shape of these buckets.
         max_crop: Leave out images that lose more than this share of their area to cropping.
         max_enlargement: Leave out images that are scaled up by more than this factor.
@@ -74,19 +74,19 @@ def index_tars(
 ) -> BuildReport | None:
     """Write an index of tars.
 
-    Captions are found by the rules of ``data build``, and the same rule divides the samples between the splits, so that
-    a build from the same tars contains the same samples. Only the headers of images are read.
+    Captions are found and samples are divided between the splits as in ``data build``, so that a build from the same
+    tars contains the same samples. Only the headers of images are read.
 
     Args:
         source: Folder of the tars, or its address in remote storage.
-        out: Folder of the data set; None writes it into the folder of the tars.
-        settings: What determines the index.
+        out: Folder of the data set. If None, the data set is written to the folder of the tars.
+        settings: Settings of the index.
         workers: Number of processes.
         overwrite: Replace an existing index.
         progress: Show a progress bar.
 
     Returns:
-        None if the same index already exists.
+        The report, or None if the same index already exists.
 
     Raises:
         UserError: The source contains no usable sample, or ``out`` already contains a data set.
@@ -95,10 +95,10 @@ def index_tars(
     """
     listing = list_tars(source, out, settings.reading)
     if listing.splits and (settings.fraction is not None or settings.validation == "same"):
-        raise UserError(f"validation: {listing.splits}; leave --validation out, or index one of these folders")
+        raise UserError(f"validation: {listing.splits}; omit --validation, or index one of these folders")
     folder = listing.folder if out is None else out
     key = _key_of(settings, listing)
-    hint = "; name a folder for the index instead of --in-place" if out is None else ""
+    hint = "; pass a folder for the index instead of --in-place" if out is None else ""
     with _writing(folder, hint):
         if is_complete(folder) and _is_same(folder, key, overwrite):
             return None
@@ -114,7 +114,7 @@ def index_tars(
 
 @contextmanager
 def _writing(folder: Path, hint: str) -> Iterator[None]:
-    """Hold the lock of a folder, and name the folder in errors of the operating system, such as a full disk."""
+    """Hold a folder's lock, and add the folder's path to errors of the operating system, such as a full disk."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with hold_write_lock(folder):
@@ -124,10 +124,10 @@ def _writing(folder: Path, hint: str) -> Iterator[None]:
 
 
 def _is_same(folder: Path, key: str, overwrite: bool) -> bool:
-    """Return whether a complete data set is the requested index.
+    """Return whether the complete data set in a folder is already the requested index.
 
     Raises:
-        UserError: It is another data set, and may not be replaced.
+        UserError: The folder contains another data set, which may not be replaced.
     """
     info = read_info(folder)
     if info.tars is None:
@@ -156,7 +156,7 @@ def _key_of(settings: IndexSettings, listing: TarListing) -> str:
 
 
 class _Sample(NamedTuple):
-    """A scanned sample, which is to be assigned to a split."""
+    """A scanned sample that has not been assigned to a split yet."""
 
     tar: int
     row: Row
@@ -168,7 +168,7 @@ class _Sample(NamedTuple):
 
 
 class _SplitColumns:
-    """The columns of a split's index, which grow by 24 bytes for each sample."""
+    """The columns of a split's index. They require 24 bytes of memory per sample."""
 
     def __init__(self) -> None:
         self.tars: list[int] = []  # numbers of the tars that contain samples of the split
@@ -241,7 +241,7 @@ def _publish(
     records: list[TarRecord],
     imported: dict[str, object],
 ) -> None:
-    """Write the indexes, and dataset.json last. Without dataset.json, the data set is incomplete."""
+    """Write the indexes and then dataset.json. The data set is incomplete until dataset.json exists."""
     tars = TarSource(listing.address or IN_PLACE, settings.reading.member_rules)
     digest = hashlib.sha256(json.dumps([tars.describe() | {"address": ""}, records]).encode())
     (folder / INFO_FILE).unlink(missing_ok=True)

@@ -29,7 +29,7 @@ LayoutName = Literal["folder", "tars", "parquet", "coco", "imagenet", "table"]
 LAYOUTS: tuple[LayoutName, ...] = get_args(LayoutName)
 Layout = ImageFolder | Tars | ParquetFiles | Coco | ClassFolders | ImageNetTars | PathTable
 
-# The layouts to which an option of the command line applies, by its name in ``ReadOptions``.
+# For each field of ``ReadOptions``, its command-line option and the layouts to which it applies.
 _APPLIES: dict[str, tuple[str, tuple[LayoutName, ...]]] = {
     "captions": ("--captions", ("folder",)),
     "captions_per_line": ("--captions-per-line", ("folder", "tars")),
@@ -58,11 +58,11 @@ def find_layout(source: Path, name: LayoutName | None, exclude: Path | None = No
 
     Args:
         source: Folder or file.
-        name: The layout to use; None to detect it.
-        exclude: A folder to leave out, for example because it contains the output.
+        name: The layout to use. If None, the layout is detected.
+        exclude: A folder to ignore, for example because it contains the output.
 
     Raises:
-        UserError: The source does not exist, has several layouts, or does not have the requested one.
+        UserError: The source does not exist, has several layouts, or does not have the requested layout.
     """
     if source.is_file():
         return Source(_layout_of_file(source, name), ())
@@ -85,7 +85,7 @@ def plan_layout(layout: Layout, options: ReadOptions) -> Plan:
     name = layout_name(layout)
     for option, (flag, layouts) in _APPLIES.items():
         if getattr(options, option) and name not in layouts:
-            raise ConfigError(f"{flag} only applies to the layout {' or '.join(layouts)}, not to {name}")
+            raise ConfigError(f"{flag} applies only to the layout {' or '.join(layouts)}, not to {name}")
     match layout:
         case ImageFolder():
             return plan_image_folder(layout, options)
@@ -106,7 +106,7 @@ def plan_layout(layout: Layout, options: ReadOptions) -> Plan:
 
 
 def layout_name(layout: Layout) -> LayoutName:
-    """Return the name by which --layout chooses a layout."""
+    """Return the value of --layout that selects a layout."""
     match layout:
         case ImageFolder():
             return "folder"
@@ -125,7 +125,7 @@ def layout_name(layout: Layout) -> LayoutName:
 
 
 def _detect(listing: Listing) -> list[LayoutName]:
-    """Return the layouts in which a folder contains data or, if there are none, the layout of a folder of images."""
+    """Return the layouts that are detected in a folder, or "folder" if there are none."""
     names: list[LayoutName] = []
     if any(path.name in (TRAIN_TAR, VALIDATION_TAR) for path in listing.others):
         return ["imagenet"]
@@ -162,7 +162,7 @@ def _layout_of_folder(listing: Listing, name: LayoutName) -> Layout:
             train, validation = tars_by_name[TRAIN_TAR], tars_by_name.get(VALIDATION_TAR)
             return ImageNetTars(folder, train, validation, _without(others, (train, validation)))
         case "table":
-            raise UserError(f"{folder}: is a folder; for --layout table, name the table itself")
+            raise UserError(f"{folder}: is a folder; with --layout table, pass the path of the table itself")
         case _:
             assert_never(name)
 
@@ -171,7 +171,7 @@ def _layout_of_file(path: Path, name: LayoutName | None) -> Layout:
     """Return the layout of a single file.
 
     Raises:
-        UserError: The file is not readable, or its layout is unknown or not the requested one.
+        UserError: The file cannot be read, or its layout is unknown or is not the requested layout.
     """
     suffix = path.suffix.lower()
     layout: Layout
@@ -187,7 +187,7 @@ def _layout_of_file(path: Path, name: LayoutName | None) -> Layout:
     else:
         raise UserError(f"{path}: not a folder, .tar, .json (COCO captions), or table ({' '.join(TABLE_SUFFIXES)})")
     if name is not None and layout_name(layout) != name:
-        raise UserError(f"{path}: has the layout {layout_name(layout)}, not {name}; leave --layout out")
+        raise UserError(f"{path}: has the layout {layout_name(layout)}, not {name}; omit --layout")
     return layout
 
 
@@ -196,7 +196,7 @@ def _with_suffix(listing: Listing, suffix: str) -> tuple[Path, ...]:
 
 
 def _parquet_files(listing: Listing) -> tuple[Path, ...]:
-    """Return the Parquet files that are neither caption tables nor next to a tar of the same name."""
+    """Return the Parquet files that are not caption tables and have no tar of the same name next to them."""
     tables = set(find_tables(listing.others))
     known = set(listing.others)
     candidates = _with_suffix(listing, ".parquet")
@@ -204,7 +204,7 @@ def _parquet_files(listing: Listing) -> tuple[Path, ...]:
 
 
 def _annotations(listing: Listing) -> tuple[Path, ...]:
-    """Return the annotation files of COCO. A file next to an image of the same name contains its caption instead."""
+    """Return COCO's annotation files. A file with the name of the image next to it is a caption file instead."""
     stems = {path.with_suffix("") for path in listing.images}
     found = (path for path in listing.others if ANNOTATIONS.fullmatch(path.name))
     return tuple(path for path in found if path.with_suffix("") not in stems)

@@ -23,9 +23,9 @@ _ROWS_PER_UNIT, _ROWS_PER_BATCH = 256, 16
 
 @dataclass(frozen=True)
 class ParquetFiles:
-    """Parquet files, each row of which contains an image.
+    """Parquet files in which each row contains an image.
 
-    The ID of a sample is the path of the file relative to the folder, and the number of the row, counted from 0.
+    The ID of a sample consists of the path of the file relative to the folder and the row number, counted from 0.
 
     Attributes:
         folder: The folder of the files.
@@ -39,12 +39,13 @@ class ParquetFiles:
 
 
 def image_column(path: Path) -> str | None:
-    """Return the column of a Parquet file that contains images, or None if it does not have exactly one.
+    """Return the column of a Parquet file that contains images, or None if there is not exactly one such column.
 
-    It is the column of type {bytes, path}, or the column of bytes with one of the names in ``_IMAGE_COLUMNS``.
+    An image column is a struct of "bytes" and "path" or, if the file has no such struct, a column of bytes with one of
+    the names in ``_IMAGE_COLUMNS``.
 
     Raises:
-        UserError: The file is not readable.
+        UserError: The file cannot be read.
     """
     try:
         schema = pq.read_schema(path)
@@ -57,10 +58,10 @@ def image_column(path: Path) -> str | None:
 
 
 def plan_parquet(layout: ParquetFiles, options: ReadOptions) -> Plan:
-    """Plan to read Parquet files in units of one or several row groups.
+    """Plan to read Parquet files in units of one or more row groups.
 
     Raises:
-        UserError: A file is not readable, or lacks a column.
+        UserError: A file cannot be read, or a column is missing.
     """
     splits = splits_of_files(layout.files, layout.folder)
     used = [path for path in layout.files if not splits or splits[path] is not None]
@@ -111,8 +112,8 @@ def _require_image_column(path: Path) -> str:
     if (column := image_column(path)) is None:
         columns = ", ".join(pq.read_schema(path).names)
         raise UserError(
-            f"{path}: no column, or more than one, is known to contain images; name one with --image-field; the "
-            f"columns are: {columns}"
+            f"{path}: the image column is missing or ambiguous; specify it with --image-field; the columns are: "
+            f"{columns}"
         )
     return column
 
@@ -125,7 +126,7 @@ def _check_columns(
     groups += [ColumnGroup((name,)) for name in where]
     for group in groups:
         if not set(group.names) & set(names):
-            hint = "" if captions else "; name columns with --caption-field"
+            hint = "" if captions else "; specify caption columns with --caption-field"
             raise UserError(f"{path}: the column {group} is missing; the columns are: {', '.join(names)}{hint}")
 
 
@@ -136,11 +137,11 @@ class RowGroups:
     Attributes:
         path: Path of the file.
         name: Name of the file in IDs and messages.
-        groups: The first row group, and the one after the last.
-        start: Number of rows before the first one.
+        groups: The indices of the first row group and of the row group after the last.
+        start: Number of rows in the file before the first row group.
         size: Number of rows.
         image: Column of the image.
-        captions: Columns of the captions; empty for those with the usual names.
+        captions: Columns of the captions. If empty, the columns with the usual names are used.
         columns: The columns to read.
         split: The split of the rows, or None.
     """
@@ -156,7 +157,7 @@ class RowGroups:
     split: str | None
 
     def read(self) -> Iterator[Entry | SkippedImage]:
-        """Yield the rows up to the first unreadable one."""
+        """Yield the images of the rows up to the first row that cannot be read."""
         number = self.start
         try:
             with pq.ParquetFile(self.path, buffer_size=1 << 20, pre_buffer=False) as file:

@@ -18,10 +18,10 @@ PATH_KEYS = (*FILE_KEYS, "path", "filepath", "file_path", "image_path")
 
 @dataclass(frozen=True)
 class PathTable:
-    """A table (CSV, TSV, JSON lines or Parquet), each row of which names an image file.
+    """A table (CSV, TSV, JSON lines or Parquet) in which each row contains the path of an image file.
 
-    Paths are relative to the folder of the table. The ID of a sample is the name of the table and the number of the
-    line or row.
+    Paths are relative to the folder of the table. The ID of a sample consists of the name of the table and the number
+    of the line or row.
 
     Attributes:
         path: The table.
@@ -34,14 +34,14 @@ def plan_path_table(layout: PathTable, options: ReadOptions) -> Plan:
     """Plan to read a table in units of several rows. The whole table is never in memory.
 
     Raises:
-        UserError: The table is not readable, or a column is missing.
+        UserError: The table cannot be read, or a column is missing.
     """
     paths = ColumnGroup((options.image_field.name,) if options.image_field else PATH_KEYS)
     fields = options.caption_fields
     captions = tuple(ColumnGroup((field.name,)) for field in fields) or (ColumnGroup(CAPTION_KEYS),)
     required = (paths, *captions, *(ColumnGroup((name,)) for name in options.columns))
     total = 0
-    for row in read_rows(layout.path, required):  # checks the whole table before hours are spent on its images
+    for row in read_rows(layout.path, required):  # checks the whole table before the images are read, which takes hours
         total += 1
         _path_of(layout.path, row, paths)
 

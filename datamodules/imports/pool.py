@@ -1,4 +1,4 @@
-"""Runs units in several processes, and returns them in order."""
+"""Processes units of work in several processes, and yields them in order."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from pocketdit.errors import RunError
 
 U = TypeVar("U")
 U_contra = TypeVar("U_contra", contravariant=True)
-_AHEAD = 4  # units per process that may be finished before the first of them has been written to shards
+_AHEAD = 4  # number of units per process that may be in progress or waiting to be written to shards
 Numbered = tuple[int, U]
 
 # Assigned when a worker process starts. The parent process sets the event when the build ends or fails.
@@ -25,23 +25,26 @@ _stop: Event | None = None
 
 
 class UnitJob(Protocol[U_contra]):
-    """How to process every unit. Like the units, it can be pickled."""
+    """A job that processes units. Both the job and the units can be pickled."""
 
     def is_finished(self, number: int) -> bool:
         """Return whether a unit has been processed."""
         ...
 
     def run(self, number: int, unit: U_contra, should_stop: Callable[[], bool]) -> None:
-        """Process a unit, and leave the result in files. ``should_stop`` returns whether it is no longer needed."""
+        """Process a unit, and write the result to files.
+
+        ``should_stop`` is called repeatedly and returns whether the result is no longer needed.
+        """
         ...
 
 
 def finish_units(units: Iterable[U], job: UnitJob[U], workers: int) -> Iterator[Numbered[U]]:
-    """Yield each unit with its number when it is finished, in order. Finished units are not processed again.
+    """Process units, and yield each finished unit with its number, in order. Finished units are not processed again.
 
     Args:
         units: The units.
-        job: What to do with each of them.
+        job: The job that processes a unit.
         workers: Number of processes. With one process or one unit, everything runs in this process.
 
     Raises:
@@ -74,7 +77,7 @@ def _wait_for_first(running: deque[tuple[Future[None], Numbered[U]]]) -> Numbere
         future.result()
     except BrokenProcessPool as error:
         raise RunError(
-            "workers: a process was killed, perhaps because memory ran out; run the command again to resume, with "
+            "workers: a process was killed, perhaps because memory ran out; run the command again to resume, and use "
             "fewer --workers if this happens again"
         ) from error
     return unit
@@ -82,7 +85,7 @@ def _wait_for_first(running: deque[tuple[Future[None], Numbered[U]]]) -> Numbere
 
 @contextmanager
 def _executor(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Provide processes that end soon after the block ends in any way, or after this process is killed."""
+    """Provide worker processes that stop soon after the ``with`` block ends or this process is killed."""
     context = get_context("spawn")  # forked processes would inherit locks that another thread may hold
     stop = context.Event()
     executor = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(stop,))
@@ -96,7 +99,7 @@ def _executor(workers: int) -> Iterator[ProcessPoolExecutor]:
 def _start_worker(stop: Event) -> None:
     global _stop
     _stop = stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent stops the others
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent process stops the workers
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 

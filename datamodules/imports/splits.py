@@ -12,8 +12,8 @@ class Divisible(Protocol):
     """A sample that can be assigned to a split.
 
     Attributes:
-        position: A hash of the ID in [0, 1).
-        split: The split of the source that contains it, or None.
+        position: Hash of the sample's ID as a number in [0, 1).
+        split: The sample's split in the source, or None if the source has no splits.
     """
 
     @property
@@ -33,8 +33,8 @@ def divide(
 
     Args:
         samples: The samples.
-        own: Keep the splits of the source.
-        validation: "same" yields all samples twice, for training and for validation.
+        own: Whether to keep the splits of the source.
+        validation: "same" yields every sample twice, once for training and once for validation.
         fraction: Share of samples that are held out.
     """
     if own:
@@ -57,8 +57,8 @@ def _repeat_in_both(samples: Iterable[T]) -> Iterator[tuple[str, T]]:
 def _hold_out(samples: Iterable[T], fraction: float) -> Iterator[tuple[str, T]]:
     """Assign samples to splits by their position.
 
-    The last sample is always used for training. If there are others and the fraction is not 0, the first sample is held
-    out even if its position is above the fraction.
+    The last sample is always used for training. If there are several samples and the fraction is not 0, the first
+    sample is held out even if its position is above the fraction.
     """
     previous: T | None = None
     is_first = True
@@ -73,9 +73,10 @@ def _hold_out(samples: Iterable[T], fraction: float) -> Iterator[tuple[str, T]]:
 
 
 def splits_of_folders(paths: Iterable[Path], root: Path) -> dict[Path, str | None]:
-    """Return the splits of the source's own folders for training and validation, by the path of the folder.
+    """Return a mapping from the source's folders for training and validation to their splits.
 
-    The folders may be at any depth, as in images/train and images/val (see ``split_of_folders``).
+    The folders may be at any depth, as in images/train and images/val. None means that a folder is left out (see
+    ``split_of_folders``).
     """
     names_in: dict[Path, set[str]] = {}
     for path in paths:
@@ -91,8 +92,8 @@ def splits_of_folders(paths: Iterable[Path], root: Path) -> dict[Path, str | Non
 
 
 def describe_splits(splits: dict[Path, str | None], source: Path) -> str:
-    """Describe the splits of the source's own folders or files in one line."""
-    uses = {"train": "for training", "validation": "for validation", None: "is left out"}
+    """Describe in one line which splits the source's folders or files are used for."""
+    uses = {"train": "for training", "validation": "for validation", None: "not used"}
     parts = [f"{name_of(path, source)}{'/' if path.is_dir() else ''} {uses[split]}" for path, split in splits.items()]
     return f"splits are the folders of the source: {', '.join(parts)}"
 
@@ -100,11 +101,12 @@ def describe_splits(splits: dict[Path, str | None], source: Path) -> str:
 def splits_of_files(paths: Sequence[Path], root: Path) -> dict[Path, str | None]:
     """Return the splits of files that contain many images each, such as tars.
 
-    The splits are the folders of the source (see ``splits_of_folders``), or words in the names of the files, as in
+    A file's split is determined by its folder (see ``splits_of_folders``) or by a word in its name, as in
     train-00000-of-00002.parquet and imagenet1k-validation-00.tar.
 
     Returns:
-        The split of each file, or None for those to leave out; empty if the source has no splits.
+        A mapping from each file to its split, or to None if the file is left out. It is empty if the source has no
+        splits.
     """
     folders = splits_of_folders(paths, root)
     if folders:

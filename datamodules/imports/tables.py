@@ -14,7 +14,7 @@ from datamodules.captions.json_text import parse_json
 from pocketdit.errors import UserError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
-_BATCH = 1024  # number of rows of a Parquet file that are read at once
+_BATCH = 1024  # number of rows of a Parquet file that are read at a time
 
 
 class _Dialect(csv.excel):
@@ -26,9 +26,9 @@ class TableRow(NamedTuple):
     """A row of a table.
 
     Attributes:
-        place: Where it is, such as "line 3" or "row 3" (from 1).
+        place: Position of the row for messages, such as "line 3" or "row 3", counted from 1.
         number: The number of the line or row.
-        cells: Its values by column.
+        cells: Mapping from column names to values.
     """
 
     place: str
@@ -37,14 +37,14 @@ class TableRow(NamedTuple):
 
 
 def read_rows(path: Path, required: tuple[ColumnGroup, ...]) -> Iterator[TableRow]:
-    """Yield the rows that are not empty. Rows of CSV and TSV files contain text.
+    """Yield the rows that are not empty. The values in CSV and TSV files are text.
 
     Args:
         path: The table.
-        required: The table must have at least one column of each of these groups.
+        required: Groups of columns. The table must have at least one column of each group.
 
     Raises:
-        UserError: A column is missing or appears twice, a row has too many cells, or the file is not readable.
+        UserError: A column is missing or appears twice, a row has too many cells, or the file cannot be read.
     """
     try:
         match path.suffix.lower():
@@ -62,7 +62,7 @@ def parquet_columns(path: Path) -> list[str]:
     """Return the names of a Parquet file's columns.
 
     Raises:
-        UserError: The file is not readable.
+        UserError: The file cannot be read.
     """
     try:
         return list(pq.read_schema(path).names)
@@ -120,20 +120,20 @@ def _lines(path: Path) -> Iterator[str]:
     """Yield the lines of a text file.
 
     Raises:
-        ValueError: The file is not UTF-8. UTF-16 without a byte order mark looks like UTF-8 with null characters.
+        ValueError: The file is not UTF-8, or contains null characters, as UTF-16 without a byte order mark does.
     """
     try:
         with path.open(encoding="utf-8-sig") as file:
             for line in file:
                 if "\0" in line:
-                    raise ValueError("it contains null characters; save it as UTF-8")
+                    raise ValueError("it contains null characters; save the file as UTF-8")
                 yield line
     except UnicodeDecodeError as error:
-        raise ValueError(f"{error}; save it as UTF-8") from error
+        raise ValueError(f"{error}; save the file as UTF-8") from error
 
 
 def _delimiter(path: Path, required: tuple[ColumnGroup, ...]) -> str:
-    """Return the delimiter. Spreadsheet programs also use semicolons or tabs in files that are named .csv."""
+    """Return a table's delimiter. Spreadsheet programs also write .csv files with semicolons or tabs."""
     if path.suffix.lower() == ".tsv":
         return "\t"
     for delimiter in ",;\t":

@@ -27,13 +27,14 @@ class TarListing:
 
     Attributes:
         name: Short name of the data set.
-        source: Where the tars are, for human readers.
-        folder: The folder of the tars if it is on this machine.
-        address: Absolute path or remote address of their folder; None if the index is written into it.
+        source: Human-readable location of the tars.
+        folder: The folder of the tars if it is on this machine, otherwise the folder of the index.
+        address: Absolute path or remote address of the tars' folder. None if the index is written to this folder.
         tars: The tars in order.
-        description: What they are.
-        splits: How the source divides its samples between training and validation; None if it does not.
-        notes: Returns what the report should mention.
+        description: Description of the layout and the number of tars.
+        splits: Description of how the source divides its samples between training and validation, or None if it does
+            not.
+        notes: Function that returns additional lines for the report.
     """
 
     name: str
@@ -54,20 +55,20 @@ def list_tars(source: str, out: Path | None, options: ReadOptions) -> TarListing
     """List the tars of a source.
 
     Args:
-        source: A folder, or its address in remote storage.
-        out: Folder of the index; None if it is the folder of the tars.
+        source: Path of a folder or a tar, or the address of a folder in remote storage.
+        out: Folder of the index. None means the folder of the tars.
         options: How the samples will be read.
 
     Raises:
         UserError: The folder does not exist or contains no tars.
-        ConfigError: An address is invalid or cannot be listed, a package for it is missing, or ``out`` is wrong.
+        ConfigError: The address is invalid or cannot be listed, a package for it is missing, or ``out`` is wrong.
         RunError: The storage cannot be reached.
     """
     if protocol_of(source) is not None:
         return _list_remote(source, out)
     path = local_folder(source)
     if path.is_file() and path.suffix.lower() != ".tar":
-        raise UserError(f"{path}: is not a .tar; name a folder of tars, or one of them")
+        raise UserError(f"{path}: is not a .tar file; pass a .tar file, or a folder that contains tars")
     folder = path if not path.is_file() else path.parent
     if out is not None and out.resolve() == folder.resolve():
         raise ConfigError(f"{out}: is the folder of the tars; pass --in-place instead to write the index into it")
@@ -97,7 +98,7 @@ def list_tars(source: str, out: Path | None, options: ReadOptions) -> TarListing
 
 def _list_remote(source: str, out: Path | None) -> TarListing:
     if out is None:
-        raise ConfigError(f"{source}: --in-place needs a local folder; name a folder for the index instead")
+        raise ConfigError(f"{source}: --in-place requires a local folder; pass a folder for the index instead")
     storage = Storage(source)
     if not storage.can_list:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Scans a tar for an index: where its samples are, and how large their images are."""
+"""Scans a tar for an index, which records the position of each sample and the size of its image."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -32,14 +32,14 @@ class TarToIndex:
     """A tar to index.
 
     Attributes:
-        name: Its path in the folder of the tars.
-        size: Its size in bytes.
-        version: Its version (see ``TarRecord``).
-        split: The split of its samples, or None.
+        name: Path of the tar, relative to the folder of the tars.
+        size: Size of the tar in bytes.
+        version: Version of the tar (see ``TarRecord``).
+        split: The split of the tar's samples, or None if the source has no splits.
         path: The file, if it is on this machine.
-        table: A table with further columns by "key".
-        remote: Reads the tar if it is in remote storage.
-        number: Its number in ``remote``.
+        table: A table with further columns, in which the column "key" identifies the samples.
+        remote: Shards through which the tar is read if it is in remote storage.
+        number: Number of the tar in ``remote``.
     """
 
     name: str
@@ -53,7 +53,7 @@ class TarToIndex:
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
-        """Open the tar. A remote one is downloaded to the node's cache.
+        """Open the tar. A remote tar is downloaded to the node's cache first.
 
         Raises:
             BrokenShardError: The tar is not a regular file.
@@ -70,7 +70,16 @@ class TarToIndex:
 
 
 class Row(NamedTuple):
-    """A sample: its bytes in the tar, the size of its image, the hash of its ID, and its key."""
+    """A row of the index.
+
+    Attributes:
+        offset: Position of the sample in the tar.
+        length: Number of bytes of the sample in the tar.
+        width: Width of the image in pixels.
+        height: Height of the image in pixels.
+        position: Hash of the sample's ID as a number in [0, 1).
+        key: Key of the sample.
+    """
 
     offset: int
     length: int
@@ -82,12 +91,12 @@ class Row(NamedTuple):
 
 @dataclass
 class TarScan:
-    """What a scan has found in a tar.
+    """The result of scanning a tar.
 
     Attributes:
         headers: Hash of the tar's headers (see ``TarRecord``).
         rows: The samples to use.
-        skipped: What is left out.
+        skipped: The samples that are left out.
     """
 
     headers: str = ""
@@ -97,13 +106,13 @@ class TarScan:
 
 @dataclass(frozen=True)
 class ScanJob:
-    """How to scan every tar.
+    """A job that scans tars.
 
     Attributes:
         folder: Folder of the results.
         options: How to read the samples.
         filters: Which images to use.
-        losses: Measures what cropping throws away.
+        losses: Measures the losses from cropping.
         max_crop: Leave out images that lose more than this share of their area to cropping.
         max_enlargement: Leave out images that are scaled up by more than this factor.
     """
@@ -168,7 +177,7 @@ class ScanJob:
         further: dict[str, dict[str, Any]],
         columns: Columns,
     ) -> Iterator[Row | SkippedImage]:
-        """Yield the samples, and what is left out, and note the hash of the headers."""
+        """Yield the samples, including those that are left out, and store the hash of the headers in ``scan``."""
         digest, seen = HeaderHash(), set[str]()
         name = path_text(Path(unit.name))
         try:

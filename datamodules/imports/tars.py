@@ -24,9 +24,9 @@ BROKEN_TAR = "broken tar"
 
 @dataclass(frozen=True)
 class Tars:
-    """Tars in which the members of a sample share a name up to the first dot.
+    """Tars in which the members of a sample have the same name up to the first dot. This name is the sample's key.
 
-    The ID of a sample is the path of the tar relative to the folder, and the key.
+    The ID of a sample consists of the path of the tar relative to the folder and the key.
 
     Attributes:
         folder: The folder of the tars.
@@ -40,13 +40,13 @@ class Tars:
 
     @cached_property
     def tables(self) -> dict[Path, Path]:
-        """The Parquet file that img2dataset has written next to a tar."""
+        """Mapping from tars to the Parquet files that img2dataset has written next to them."""
         known = set(self.others)
         return {tar: table for tar in self.tars if (table := tar.with_suffix(".parquet")) in known}
 
 
 def tar_units(layout: Tars, options: ReadOptions) -> "list[TarUnit]":
-    """Return the tars of the splits for training and validation, each of which is a unit."""
+    """Return a unit for each tar that is used for training or validation."""
     splits = splits_of_files(layout.tars, layout.folder)
     return [
         TarUnit(tar, name_of(tar, layout.folder), tar.stat().st_size, options, layout.tables.get(tar), splits.get(tar))
@@ -93,22 +93,22 @@ def _failed_downloads(tables: Iterable[Path]) -> Counter[str]:
             if "status" in pq.read_schema(path).names:
                 failed.update(pq.read_table(path, columns=["status"]).column("status").to_pylist())
         except (OSError, ValueError, pa.ArrowException):
-            continue  # reading the tar reports the damaged file
+            continue  # the damaged file is reported when the tar is read
     del failed["success"]
     return failed
 
 
 @dataclass(frozen=True)
 class TarUnit:
-    """A tar.
+    """A unit that consists of a tar.
 
     Attributes:
         path: Path of the file.
         name: Name of the tar in IDs and messages.
         size: Number of bytes.
-        options: How to read it.
-        table: A Parquet file with further columns by "key".
-        split: The split of its samples, or None.
+        options: How to read the tar.
+        table: A Parquet file with further columns, in which the column "key" identifies the samples.
+        split: The split of the tar's samples, or None if the source has no splits.
     """
 
     path: Path
@@ -131,14 +131,14 @@ class TarUnit:
 
 
 def further_columns(table: Path | None, columns: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """Return columns of the table next to a tar by key.
+    """Return a mapping from sample keys to columns of the table next to a tar.
 
     Args:
-        table: The table, if there is one.
-        columns: The columns that filters need.
+        table: The table, or None if the tar has no table.
+        columns: The columns to which filters refer.
 
     Raises:
-        UserError: The table is not readable.
+        UserError: The table cannot be read.
     """
     if table is None or not columns:
         return {}
@@ -156,12 +156,12 @@ def _rows_by_key(table: Path, columns: tuple[str, ...]) -> dict[str, dict[str, A
 
 
 class GroupContents(NamedTuple):
-    """What a sample of a tar contains.
+    """The contents of a sample in a tar.
 
     Attributes:
         image: The member that contains the image.
         captions: One or more captions.
-        columns: Other values, on which filters may depend.
+        columns: Other values, to which filters may refer.
     """
 
     image: Member
@@ -176,14 +176,14 @@ def read_samples(
     columns: Mapping[str, dict[str, Any]],
     split: str | None,
 ) -> Iterator[Entry | SkippedImage]:
-    """Yield the samples of a tar, and what cannot be used.
+    """Yield the samples of a tar, including those that cannot be used.
 
     Args:
         file: The tar.
-        name: What to call it in IDs and messages.
-        options: How to read it.
-        columns: Further columns by key.
-        split: The split of its samples, or None.
+        name: Name of the tar in IDs and messages.
+        options: How to read the tar.
+        columns: Mapping from sample keys to further columns.
+        split: The split of the tar's samples, or None if the source has no splits.
     """
     seen: set[str] = set()
     try:
@@ -206,7 +206,7 @@ def read_samples(
 
 
 class _MembersOf(Mapping[str, bytes]):
-    """The members of a sample, which are read when they are needed."""
+    """Mapping from extensions to the members of a sample, which are read only when they are accessed."""
 
     def __init__(self, file: BinaryIO, group: MemberGroup) -> None:
         self._file = file
@@ -227,14 +227,14 @@ class _MembersOf(Mapping[str, bytes]):
 def read_group(
     file: BinaryIO, group: MemberGroup, identity: str, options: ReadOptions, columns: Mapping[str, object]
 ) -> GroupContents | SkippedImage:
-    """Find the image, the captions and the columns of a sample, or say why it cannot be used.
+    """Return the image, the captions, and the columns of a sample, or the reason why it cannot be used.
 
     Args:
         file: The tar.
         group: The members of the sample.
         identity: ID of the sample.
-        options: How to read it.
-        columns: Further columns.
+        options: How to read the sample.
+        columns: Further columns of the sample.
     """
     if problem := group.problem():
         return SkippedImage(identity, problem, "unusable members")

@@ -1,7 +1,7 @@
-"""The files in which a process leaves the images of a unit until they are written to shards.
+"""The files that store the converted images of a unit until they are written to shards.
 
-NUMBER.images contains the bytes of the images one after the other, and NUMBER.jsonl a line for each image or skipped
-entry. The second file is written last, so a unit is either finished or absent.
+NUMBER.images contains the bytes of the images one after the other. NUMBER.jsonl contains one line for each image or
+skipped entry. The second file is written last, so a unit is either finished or absent.
 """
 
 import json
@@ -23,15 +23,15 @@ class Record:
 
     Attributes:
         id: ID of the sample.
-        captions: Its captions.
+        captions: Captions of the image.
         width: Width in pixels.
         height: Height in pixels.
-        extension: Format of the bytes.
-        offset: Position of the bytes in the unit's file.
-        length: Number of bytes.
-        split: The split of the source that contains it, or None.
+        extension: File extension for the format of the encoded image.
+        offset: Position of the encoded image in the unit's file.
+        length: Size of the encoded image in bytes.
+        split: The image's split in the source, or None if the source has no splits.
         frames: Number of frames or pages of the original file.
-        hashes: Hashes by which duplicates are found; None if duplicates are kept.
+        hashes: Hashes that are compared to find duplicates, or None if duplicates are kept.
     """
 
     id: str
@@ -47,7 +47,7 @@ class Record:
 
     @property
     def position(self) -> float:
-        """A hash of the ID, as a number in [0, 1)."""
+        """Hash of the ID as a number in [0, 1)."""
         return position_of(self.id)
 
 
@@ -68,10 +68,10 @@ class UnitFiles:
         return self._records.exists()
 
     def write(self, process: Callable[[BinaryIO], Iterator[Record | SkippedImage]]) -> None:
-        """Write the unit.
+        """Write the files of the unit.
 
         Args:
-            process: Writes images to a file, and yields their records and the skipped entries.
+            process: Function that writes images to a file, and yields their records and the skipped entries.
         """
         lines: list[str] = []
 
@@ -96,7 +96,7 @@ class UnitFiles:
         return Sample(record.id, record.captions, record.width, record.height, payload, record.extension)
 
     def remove_images(self) -> None:
-        """Remove the images once they are in shards."""
+        """Remove the file with the images. The records are kept."""
         self._images.unlink(missing_ok=True)
 
 

@@ -19,17 +19,17 @@ UNDECODABLE = "cannot be decoded"
 
 
 class BuildStoppedError(Exception):
-    """The build failed elsewhere, so this unit is no longer needed."""
+    """The build has failed in another process, so the unit is no longer needed."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """How to process every unit.
+    """A job that processes the units of a build.
 
     Attributes:
         folder: Folder of the units' files.
         filters: Which images to use.
-        losses: Measures what cropping throws away.
+        losses: Measures the losses from cropping.
         max_side: Scale larger images down so that their longer side has this length.
         max_crop: Skip images that lose more than this share of their area to cropping.
         max_enlargement: Skip images that are scaled up by more than this factor.
@@ -52,7 +52,7 @@ class Job:
         Args:
             number: Number of the unit.
             unit: The unit.
-            should_stop: Returns whether the result is no longer needed.
+            should_stop: Function that returns whether the result is no longer needed.
 
         Raises:
             BuildStoppedError: The result is no longer needed.
@@ -103,10 +103,10 @@ class Job:
 
 
 class Columns:
-    """Notices if no image of a unit has a column that a condition mentions, for example because of a misspelling.
+    """Checks that at least one image of a unit has each column of the conditions, to detect misspelled columns.
 
     Args:
-        needed: The columns that conditions mention.
+        needed: The columns to which conditions refer.
     """
 
     def __init__(self, needed: tuple[str, ...]) -> None:
@@ -114,17 +114,17 @@ class Columns:
         self._is_empty = True
 
     def add(self, columns: Mapping[str, object]) -> None:
-        """Note the columns of an image."""
+        """Record the columns of an image."""
         if self._missing:
             self._is_empty = False
             self._missing -= columns.keys()
             self._seen |= columns.keys()
 
     def check(self) -> None:
-        """Check that every column was seen.
+        """Check that every column has been recorded.
 
         Raises:
-            UserError: A column was not seen.
+            UserError: No image has one of the columns.
         """
         if self._missing and not self._is_empty:
             name = min(self._missing)

@@ -58,7 +58,7 @@ def test_broken_members_of_a_tar(source: Path) -> None:
     skipped, kept = build(source, validation_fraction=0.0)
     assert kept == {"a.tar/0", "a.tar/7"}
     assert skipped["a.tar/1"] == ("the members contain no caption: png", "no caption")
-    assert skipped["a.tar/2"] == ("an image is not among the members: txt", "no image")
+    assert skipped["a.tar/2"] == ("the members contain no image: txt", "no image")
     assert skipped["a.tar/3"] == ("cannot be decoded (unknown image format)", "cannot be decoded")
     assert skipped["a.tar/4"][0].startswith("json is not readable")
     assert skipped["a.tar/5"][0].startswith("txt is not readable")
@@ -191,7 +191,7 @@ def test_imagenet_without_labels_of_the_validation_images(source: Path) -> None:
     (source / "ILSVRC2012_devkit_t12.tar.gz").unlink()
     skipped, kept = build(source)
     assert len(kept) == 9
-    assert skipped["val/ILSVRC2012_val_00000001"][0].startswith("the class is unknown (put it into a class folder")
+    assert skipped["val/ILSVRC2012_val_00000001"][0].startswith("the class is unknown (move it to a class folder")
 
 
 def test_classes_of_validation_images_from_a_table(source: Path) -> None:
@@ -253,19 +253,19 @@ def test_folders_without_wordnet_ids_name_their_class(source: Path) -> None:
             sources.write_coco,
             None,
             ReadOptions(image_field=Field("x")),
-            "--image-field only applies to the layout tars",
+            "--image-field applies only to the layout tars",
         ),
         (
             sources.write_img2dataset,
             None,
             ReadOptions(template="{}"),
-            "--template only applies to the layout imagenet",
+            "--template applies only to the layout imagenet",
         ),
         (
             sources.write_class_folders,
             None,
             ReadOptions(template="a photo"),
-            "--template 'a photo': must contain {} once",
+            "--template 'a photo': must contain {} exactly once",
         ),
         (
             sources.write_hugging_face_parquet,

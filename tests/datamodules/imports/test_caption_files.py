@@ -32,8 +32,8 @@ from tests.datamodules.imports.user_folder import build, captions, write
         ("metadata.jsonl", '{"file_name": null, "text": "a"}', "line 1: the key 'file' .* is missing or empty"),
         ("metadata.jsonl", '{"file_name": 3, "text": "a"}', "line 1: 3 is not the name of a file"),
         ("captions.csv", "file,caption,caption\np.png,a,b\n", "the column 'caption' appears twice"),
-        ("captions.csv", "file,caption\np.png,a\0 \0d\0\n", "null characters; save it as UTF-8"),
-        ("captions.csv", "file,caption\np.png,caf\udce9\n", "decode byte 0xe9 .*; save it as UTF-8"),
+        ("captions.csv", "file,caption\np.png,a\0 \0d\0\n", "null characters; save the file as UTF-8"),
+        ("captions.csv", "file,caption\np.png,caf\udce9\n", "decode byte 0xe9 .*; save the file as UTF-8"),
         ("metadata.jsonl", "[" * 100_000, "line 1: not valid JSON"),
         (
             "metadata.jsonl",
@@ -140,7 +140,7 @@ def test_default_caption_is_only_for_images_without_any(source: Path) -> None:
         "b.png": ("a zorb",),
     }
     assert sorted(entry.id for entry in report.skipped) == ["c.png", "d.png"]
-    assert 'images without a caption, which get "a zorb": 1' in report.notes
+    assert 'images without a caption, for which "a zorb" is used: 1' in report.notes
 
 
 @pytest.mark.parametrize(

@@ -191,7 +191,7 @@ def test_problems_are_named(source: Path, tmp_path: Path) -> None:
     assert reasons["a.tar/b"] == "the members contain no caption: png"
     assert reasons["a.tar/c"] == "cannot be decoded (the file is empty)"
     assert reasons["a.tar/d"] == "txt does not contain a caption"
-    assert reasons["a.tar/e"] == "an image is not among the members: txt"
+    assert reasons["a.tar/e"] == "the members contain no image: txt"
     assert "truncated" in reasons["c.tar"]
     assert reasons["d.tar"] == "cannot be read from byte 0 onward (the file is empty)"
     assert reasons["e.tar/k"] == "an earlier sample of the tar has the same key"
@@ -401,7 +401,7 @@ def test_killed_command_resumes(source: Path, tmp_path: Path) -> None:
         (1, ["SOURCE", "OUT", "--where", "colour == 1"], "no image has the column 'colour'"),
         (1, ["SOURCE", "OUT", "--image-field", "bmp"], "none of the 6 samples is usable for training"),
         (2, ["https://example.com/tars", "OUT"], "web servers cannot list files"),
-        (2, ["s3://bucket/tars", "--in-place"], "--in-place needs a local folder"),
+        (2, ["s3://bucket/tars", "--in-place"], "--in-place requires a local folder"),
     ],
 )
 def test_mistakes_get_one_line(

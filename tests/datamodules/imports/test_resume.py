@@ -207,6 +207,6 @@ def test_process_that_dies_is_reported_and_the_build_resumes(tmp_path: Path, sou
 def test_second_build_into_the_folder_is_refused(tmp_path: Path, source: Path) -> None:
     write_tars(source)
     with DatasetWriter(tmp_path / "out", kind="image", name="x", source="x") as writer:
-        with pytest.raises(RunError, match="another process is writing to it"):
+        with pytest.raises(RunError, match="another process is writing to this folder"):
             build(source, tmp_path / "out")
         writer.imported = None

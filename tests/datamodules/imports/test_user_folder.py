@@ -164,9 +164,9 @@ def test_losses_of_cropping_and_scaling_are_reported_and_limited(source: Path, l
     else:
         assert any(entry.id == "wide.png" and "--max-crop 0.9" in entry.reason for entry in report.skipped)
     if "dot.png" in kept:
-        assert "at most 128 times (dot.png, 1x1)" in note
+        assert "the largest factor is 128 (dot.png, 1x1)" in note
     if not limits:
         assert note in describe_dataset(source.parent / "out")
-        assert "more than 99% of 0 images; 1 of 3 images are enlarged more than 100 times" in describe_dataset(
+        assert "more than 99% of 0 images; 1 of 3 images are enlarged by a factor of more than 100" in describe_dataset(
             source.parent / "out", max_crop=0.99, max_enlargement=100
         )
