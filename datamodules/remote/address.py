@@ -25,16 +25,16 @@ def protocol_of(path: str) -> str | None:
 
 
 def local_folder(path: str) -> Path:
-    """Return the folder that a path without a remote protocol names."""
+    """Return the local folder for a path without a remote protocol."""
     match = _SCHEME.match(path)
     return Path(path[match.end() :] if match else path).expanduser()
 
 
 def require_readable(address: str) -> None:
-    """Check that an address can be read with the installed packages, and that it cannot reveal a secret.
+    """Check that an address can be read with the installed packages, and that reading it cannot reveal a secret.
 
-    An address may come from a downloaded YAML file and names the server that is asked for the data. Therefore, it must
-    not contain passwords, tokens or values of environment variables that hold them.
+    An address may come from a downloaded YAML file, and is sent to the server that it specifies. Therefore, it must not
+    contain passwords, tokens, or the values of environment variables in which these are stored.
 
     Raises:
         ConfigError: The address is invalid or contains a secret, or a package is missing.
@@ -43,24 +43,28 @@ def require_readable(address: str) -> None:
     shown = mask(address)
     if shown != address:
         raise ConfigError(
-            f"{KEY}: {shown} contains a password or token, which would be sent to the server that the address names; "
-            "remove it, and give credentials to the storage client as its documentation describes"
+            f"{KEY}: {shown} contains a password or token, which would be sent to the server in the address; remove "
+            "it, and configure credentials as the documentation of the storage client describes"
         )
     if "::" in address:
-        raise ConfigError(f"{KEY}: {address} chains protocols; name the folder itself, such as s3://BUCKET/FOLDER")
+        raise ConfigError(
+            f"{KEY}: {address} chains protocols; use the address of the folder itself, such as s3://BUCKET/FOLDER"
+        )
     if protocol not in known_implementations:
         near = nearest(protocol or "", known_implementations)
         hint = f"did you mean {near}://?" if near else "use s3://, gs://, hf:// or https://"
         raise ConfigError(f"{KEY}: {address} has the unknown protocol {protocol!r}; {hint}")
     parts = urlsplit(address)
     if not parts.netloc or ".." in parts.path.split("/"):
-        raise ConfigError(f"{KEY}: {address} does not name a folder, such as s3://BUCKET/FOLDER or https://HOST/FOLDER")
+        raise ConfigError(
+            f"{KEY}: {address} is not the address of a folder, such as s3://BUCKET/FOLDER or https://HOST/FOLDER"
+        )
     if protocol in WEB and (parts.query or parts.fragment or "@" in parts.netloc):
         raise ConfigError(f"{KEY}: {address} is not the address of a folder: it must not contain a user, '?' or '#'")
     if protocol in WEB and any(fsspec.config.conf.get(name) for name in WEB):
         raise ConfigError(
-            f"{KEY}: the options for {protocol}:// in fsspec's configuration would be sent to any server that an "
-            f"address names; unset them (the variables FSSPEC_{protocol.upper()}...) to read {address}"
+            f"{KEY}: the options for {protocol}:// in fsspec's configuration would be sent to the server of any "
+            f"address; unset them (the variables FSSPEC_{protocol.upper()}...) to read {address}"
         )
     try:
         fsspec.get_filesystem_class(protocol)

@@ -1,10 +1,10 @@
 """A bounded folder of whole shards, shared by all processes of a node.
 
 Every process locks the shards that it reads (a shared ``flock`` on the shard's file), and only unlocked shards are
-removed to make room. A download locks its temporary file exclusively, so that others wait for it instead of repeating
-it, and so that what a killed process left behind is recognized by the lack of a lock. The operating system releases the
-locks of a process when it ends. Sizes are part of the file names: a download counts at its full size from its first
-byte.
+removed to make room. A process that downloads a shard holds an exclusive lock on the temporary file. Other processes
+wait for this lock instead of repeating the download. The operating system releases the locks of a process when the
+process ends, so a temporary file without a lock was left behind by a killed process. File names contain the size of
+the shard, so a download counts with its full size as soon as it starts.
 """
 
 import fcntl
@@ -26,10 +26,10 @@ _POLL = 0.05  # seconds between checks for room
 
 
 class Usage(NamedTuple):
-    """What a cache has done since it was created.
+    """Statistics of a cache since its creation.
 
     Attributes:
-        peak: Largest number of bytes that shards and downloads ever occupied.
+        peak: Maximum number of bytes that shards and downloads occupied at any time.
         downloads: Number of downloads.
         removed: Number of shards that were removed to make room.
     """
@@ -40,10 +40,10 @@ class Usage(NamedTuple):
 
 
 class ShardCache:
-    """A folder of shards of at most ``limit`` bytes in total.
+    """A folder of shards that occupies at most ``limit`` bytes.
 
     Args:
-        folder: The folder. It must be on a local disk, because file locks must work.
+        folder: The folder. It must be on a local disk, because the cache depends on file locks.
         limit: Number of bytes that shards may occupy, including unfinished downloads.
 
     Raises:
@@ -54,7 +54,7 @@ class ShardCache:
         self.folder, self.limit = folder, limit
         try:
             with self._exclusive():
-                self._occupied()  # removes what killed processes left behind
+                self._occupied()  # removes the files that killed processes left behind
         except OSError as error:
             raise self._unusable(error) from error
 
@@ -72,14 +72,15 @@ class ShardCache:
         The shard stays in the cache until the descriptor is closed.
 
         Args:
-            identity: What identifies the content: the address and the version.
+            identity: The address, file name, and version of the shard, which together identify the content.
             size: Size of the shard in bytes.
-            download: Writes the shard to a path.
-            wait: Wait for another process that is downloading the shard, or for room.
-            make_room: Called before waiting for room; closes descriptors that this process can do without.
+            download: Function that writes the shard to a path.
+            wait: Whether to wait if another process is downloading the shard or if there is no room for it.
+            make_room: Function that is called before waiting for room. It closes descriptors that this process can do
+                without.
 
         Returns:
-            None if ``wait`` is false and the shard is being downloaded, or there is no room for it.
+            The descriptor. None if ``wait`` is false and the shard is being downloaded or there is no room for it.
 
         Raises:
             RunError: The shard cannot be downloaded, written, or read.
@@ -109,7 +110,7 @@ class ShardCache:
             elif state == "full":
                 parent = multiprocessing.parent_process()
                 if parent is not None and not parent.is_alive():
-                    raise RunError("the process that this one loads data for has ended")
+                    raise RunError("the parent process, for which this process loads data, has ended")
                 self._lock_file("waiting").touch()
                 make_room()
                 time.sleep(_POLL)
@@ -122,7 +123,7 @@ class ShardCache:
             return False
 
     def usage(self) -> Usage:
-        """Return what the cache has done since it was created."""
+        """Return the statistics of the cache since its creation."""
         try:
             return Usage(*json.loads(self._lock_file("lock").read_text() or "[]"))
         except (OSError, ValueError, TypeError):
@@ -142,7 +143,7 @@ class ShardCache:
             if not _is_file_at(descriptor, shard):  # another process removed the shard before it was locked
                 os.close(descriptor)
                 continue
-            if os.fstat(descriptor).st_size != size:  # the file's end was lost, for example in a power failure
+            if os.fstat(descriptor).st_size != size:  # the end of the file was lost, for example in a power failure
                 shard.unlink(missing_ok=True)
                 os.close(descriptor)
                 return None
@@ -153,7 +154,8 @@ class ShardCache:
         """Create and lock the temporary file of a shard.
 
         Returns:
-            The descriptor of the temporary file, or "present", "busy" (another process downloads the shard) or "full".
+            The descriptor of the temporary file, or "present" (the shard is in the cache), "busy" (another process is
+            downloading the shard), or "full" (there is no room for the shard).
         """
         partial = shard.with_suffix(_PARTIAL)
         with self._exclusive():
@@ -172,7 +174,7 @@ class ShardCache:
             return descriptor
 
     def _make_room(self, needed: int) -> int:
-        """Remove unlocked shards, the least recently used first, and return the number of freed bytes."""
+        """Remove unlocked shards, starting with the least recently used, and return the number of freed bytes."""
         freed = removed = 0
         shards = [path for path in self._files() if path.suffix == _SHARD] if needed > 0 else []
         for path in sorted(shards, key=_last_use):
@@ -192,7 +194,7 @@ class ShardCache:
             download(partial)
             os.fsync(descriptor)
             with self._exclusive():  # no process may remove the shard while its lock changes
-                if not _is_file_at(descriptor, partial):  # in the meantime, the file was deleted and created again
+                if not _is_file_at(descriptor, partial):  # the file was deleted and created again during the download
                     raise FileNotFoundError(partial)
                 partial.rename(shard)
                 fcntl.flock(descriptor, fcntl.LOCK_SH)
@@ -204,12 +206,12 @@ class ShardCache:
         return descriptor
 
     def _await(self, partial: Path) -> None:
-        """Wait until the process that downloads a shard has finished or ended."""
+        """Wait until the process that is downloading a shard has finished the download or has ended."""
         with suppress(FileNotFoundError), partial.open("rb") as file:
             fcntl.flock(file.fileno(), fcntl.LOCK_SH)
 
     def _occupied(self) -> int:
-        """Remove what killed processes left behind, and return the occupied bytes. The caller holds the lock."""
+        """Remove temporary files of killed processes, and return the occupied bytes. The caller must hold the lock."""
         total = 0
         for path in self._files():
             if path.suffix != _PARTIAL or not _remove_if_unlocked(path):
@@ -221,8 +223,8 @@ class ShardCache:
 
     def _unusable(self, error: OSError) -> RunError:
         return RunError(
-            f"the cache {self.folder} cannot be used ({error.strerror or error}); free space, change its "
-            f"permissions, or set {FOLDER_VARIABLE} to another folder"
+            f"the cache {self.folder} cannot be used ({error.strerror or error}); free disk space, change the "
+            f"folder's permissions, or set {FOLDER_VARIABLE} to another folder"
         )
 
     def _lock_file(self, name: str) -> Path:
@@ -239,17 +241,17 @@ class ShardCache:
             os.close(descriptor)
 
     def _write_usage(self, usage: Usage) -> None:
-        # Overwritten in place, because a process that is killed must not leave an empty file.
+        # The file is overwritten in place, so that a process that is killed does not leave an empty file.
         with self._lock_file("lock").open("r+") as file:
             file.write(json.dumps(usage))
             file.truncate()
 
 
 def node_cache() -> ShardCache:
-    """Return this node's cache, with the folder and the limit that environment variables set.
+    """Return this node's cache, with the folder and the limit from environment variables or their defaults.
 
     Raises:
-        ConfigError: A variable is invalid.
+        ConfigError: An environment variable is invalid.
         RunError: The folder cannot be used.
     """
     cache = ShardCache(cache_folder() / "shards", 0)
@@ -258,7 +260,7 @@ def node_cache() -> ShardCache:
 
 
 def _size_of(path: Path) -> int:
-    """Return the size in a file's name, which is KEY-SIZE.tar or KEY-SIZE.partial."""
+    """Return the size of a shard from its file name, which is KEY-SIZE.tar or KEY-SIZE.partial."""
     size = path.stem.rpartition("-")[2]
     return int(size) if size.isdecimal() else 0
 
@@ -286,7 +288,7 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def _remove_if_unlocked(path: Path) -> bool:
-    """Remove a file unless a process has locked it, and return whether it is gone."""
+    """Remove a file unless a process has locked it, and return whether the file no longer exists."""
     try:
         with path.open("rb+") as file:
             if not _try_lock(file.fileno()):

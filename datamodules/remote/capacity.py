@@ -1,4 +1,4 @@
-"""Checks, at the start of a run, that the node's cache can hold what the run needs at once."""
+"""Checks at the start of a run that the node's cache can hold all shards that are needed at the same time."""
 
 import resource
 
@@ -17,7 +17,7 @@ def require_room_for_plan(shards: RemoteShards, window: int) -> None:
     shards would be downloaded again for almost every sample.
 
     Raises:
-        ConfigError: The cache or the number of open files is too small.
+        ConfigError: The cache is too small, or the process may not open enough files.
     """
     sizes = sorted((file.size for file in shards.files), reverse=True)
     needed, limit = sum(sizes[: 2 * window]), shards.cache.limit
@@ -26,7 +26,7 @@ def require_room_for_plan(shards: RemoteShards, window: int) -> None:
         smaller = f", or data.init_args.window to at most {fitting}" if fitting else ""
         raise ConfigError(
             f"{LIMIT_VARIABLE}: the cache may use {format_size(limit)}, but two windows of {window} shards, which "
-            f"training needs at once, take {format_size(needed)}; set it to at least that{smaller}"
+            f"training needs at once, take {format_size(needed)}; set it to at least that size{smaller}"
         )
     files = 2 * min(window, len(sizes)) + _OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -40,7 +40,7 @@ def require_room_for_plan(shards: RemoteShards, window: int) -> None:
 
 
 def require_room_for_workers(shards: RemoteShards, processes: int) -> None:
-    """Check that every process of the node that reads the split can hold one shard.
+    """Check that the cache can hold one shard for each process of the node that reads the split.
 
     Raises:
         ConfigError: The cache is too small.

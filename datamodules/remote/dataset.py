@@ -34,7 +34,7 @@ from pocketdit.errors import ConfigError, RunError, UserError
 from pocketdit.files import write_atomically
 
 _LOG = logging.getLogger(__name__)
-_MAX_INFO = 64 << 20  # largest dataset.json to read, in bytes
+_MAX_INFO = 64 << 20  # maximum size of dataset.json in bytes
 _THREADS = 16  # concurrent requests for the versions of shards
 
 
@@ -47,7 +47,7 @@ class RemoteDataset:
         address: Address of the data set, such as s3://BUCKET/FOLDER.
 
     Raises:
-        ConfigError: The address is invalid, a package is missing, or a variable of the cache is invalid.
+        ConfigError: The address or an environment variable of the cache is invalid, or a package is missing.
         RunError: The cache's folder cannot be used.
     """
 
@@ -84,8 +84,8 @@ class RemoteDataset:
             info: The contents of dataset.json.
 
         Raises:
-            UserError: The data set is an index of tars that are elsewhere, or the index of tars is damaged.
-            ConfigError: A web server has no index, or the cache is too small for a shard.
+            UserError: The data set is an index of tars in another location, or the index of tars is damaged.
+            ConfigError: The web server has no index, or the cache is too small for a shard.
             RunError: The storage cannot be reached, or an indexed tar is missing or has changed.
         """
         index = self._load_shards(split, info.kind) if info.tars is None else self._load_tars(split, info.tars)
@@ -94,7 +94,7 @@ class RemoteDataset:
     def _load_tars(self, split: str, description: dict[str, Any]) -> SplitIndex:
         """Load the index of tars that are in the folder of the data set.
 
-        An index that was downloaded must not decide which other servers and folders are read.
+        Tars elsewhere are refused, because a downloaded index must not decide which other servers and folders are read.
         """
         tars = parse_tar_source(self.storage.address, description)
         if tars.address != IN_PLACE:
@@ -112,12 +112,12 @@ class RemoteDataset:
     def _load_shards(self, split: str, kind: Kind) -> SplitIndex:
         """Load the index of shards in the format of ``schema``.
 
-        The index beside the shards is used if it lists the shards that the storage contains. Otherwise, it is built
-        from the shards, which are downloaded to the cache, and kept in the cache's folder. Web servers cannot list
-        their files, so they must have the index.
+        The index next to the shards is used if it lists exactly the shards in storage. Otherwise, the shards are
+        downloaded to the cache, and an index is built from them and kept in the cache's folder. Web servers cannot list
+        files, so a data set on a web server must include the index.
 
         Raises:
-            ConfigError: A web server has no index, or the cache is too small for a shard.
+            ConfigError: The web server has no index, or the cache is too small for a shard.
             RunError: The storage cannot be reached.
         """
         listed = self.storage.list_shards(split) if self.storage.can_list else None
@@ -139,7 +139,7 @@ class RemoteDataset:
     def _stored_index(
         self, split: str, kind: Kind, listed: Sequence[RemoteFile] | None
     ) -> tuple[SplitIndex, list[RemoteFile]] | None:
-        """Return the index in storage, or the one that was built here before, if it matches the shards."""
+        """Return the index in storage, or the index built earlier in the cache's folder, if it matches the shards."""
         name = f"{split}/{INDEX_FILE}"
         file = self.storage.find(name)
         if file is not None:
@@ -179,7 +179,10 @@ class RemoteDataset:
         return self._folder / split / f"built-{version}.safetensors"
 
     def _ask_for_versions(self, split: str, records: Sequence[ShardRecord]) -> list[RemoteFile]:
-        """Return the shards of a web server. Their hashes serve as versions; the server is asked for missing ones."""
+        """Return the shards on a web server.
+
+        The hashes in the index serve as versions. The server is asked for the version of a shard without a hash.
+        """
 
         def ask(record: ShardRecord) -> RemoteFile:
             name = f"{split}/{record.name}"

@@ -1,16 +1,17 @@
-"""Distinguishes refusals by storage services, which repeating a request cannot change, from temporary failures."""
+"""Distinguishes requests that a storage service refuses from temporary failures, after which requests are repeated."""
 
-_TEMPORARY = (408, 429)  # client errors of HTTP that mean "try again"
+_TEMPORARY = (408, 429)  # HTTP client errors that mean "try again"
 
 
 def is_final(error: Exception) -> bool:
-    """Return whether repeating a request cannot help.
+    """Return whether repeating a failed request cannot help.
 
     Args:
-        error: The exception of a storage client. The cause of an exception of s3fs is that of botocore.
+        error: The exception raised by a storage client. The cause of an s3fs exception is a botocore exception.
     """
     cause = error.__cause__ or error
-    if isinstance(error, PermissionError) or type(cause) is ValueError:  # botocore raises it for an invalid endpoint
+    # botocore raises ValueError for an invalid endpoint.
+    if isinstance(error, PermissionError) or type(cause) is ValueError:
         return True
     match type(cause).__module__.partition(".")[0]:
         case "botocore":

@@ -1,4 +1,4 @@
-"""The folder and the size of a node's cache. They belong to the machine, so they are environment variables."""
+"""The folder and the size limit of a node's cache, set by environment variables because they depend on the machine."""
 
 import os
 import re
@@ -22,11 +22,12 @@ def cache_folder() -> Path:
 
 
 def cache_limit(folder: Path, occupied: int) -> int:
-    """Return the limit of the cache in bytes: POCKETDIT_SHARD_CACHE_LIMIT, or three quarters of the disk space.
+    """Return the limit of the cache in bytes: POCKETDIT_SHARD_CACHE_LIMIT, or three quarters of the free disk space.
 
     Args:
         folder: An existing folder on the disk of the cache.
-        occupied: Bytes that the cache already occupies. They count as free, so all processes of a node agree.
+        occupied: Bytes that the cache already occupies. They count as free, so that all processes of a node compute the
+            same limit.
 
     Raises:
         ConfigError: The variable is not a size.
@@ -40,7 +41,7 @@ def cache_limit(folder: Path, occupied: int) -> int:
 
 
 def format_size(size: int) -> str:
-    """Format a number of bytes, as in "8.6 GB". It is rounded up, so that it works as a limit."""
+    """Format a number of bytes, as in "8.6 GB". The number is rounded up, so that the result can be used as a limit."""
     for unit, factor in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if size >= factor:
             tenths = -(-10 * size // factor)

@@ -13,7 +13,7 @@ from datamodules.remote.storage import RemoteFile, Storage
 from pocketdit.errors import RunError
 
 _THREADS = 4  # downloads per process; some use the bandwidth while others wait for a response or check the content
-_POLL = 0.1  # seconds to the next attempt if another process is downloading a shard or there is no room for it
+_POLL = 0.1  # seconds until the next attempt if another process is downloading a shard or there is no room for it
 _IDLE = 0.5  # seconds between checks for processes that are waiting for room
 
 
@@ -21,13 +21,13 @@ class RemoteShards:
     """Reads the shards of a remote split through the node's cache.
 
     Args:
-        storage: Where the shards are.
+        storage: The storage that contains the shards.
         cache: The node's cache.
         files: The shards, in the order of the index.
 
     Attributes:
         failure: The error of the first shard that this process could not read. Readers skip damaged samples, but a
-            missing shard must end the run: without it, the run would train on different samples than a local one.
+            missing shard must end the run, which would otherwise train on different samples than with a local data set.
     """
 
     def __init__(self, storage: Storage, cache: ShardCache, files: Sequence[RemoteFile]) -> None:
@@ -37,7 +37,7 @@ class RemoteShards:
         self._process = 0
 
     def read(self, shard: int, length: int, offset: int) -> bytes:
-        """Read bytes of a shard. Shards that are not expected are released afterward.
+        """Read bytes of a shard. Unless the shard is expected (see ``expect``), it is released afterward.
 
         Raises:
             RunError: The shard cannot be downloaded. Further reads raise the same error immediately.
@@ -66,7 +66,7 @@ class RemoteShards:
             holds.give_back(shard)
 
     def expect(self, keep: Sequence[int], ahead: Sequence[int]) -> None:
-        """Fetch the shards that will be needed in the background, and release all others.
+        """Start to fetch the given shards in the background, and release all other shards.
 
         Args:
             keep: Shards that are needed soon, in order.
@@ -75,7 +75,7 @@ class RemoteShards:
         self._own_holds().expect(tuple(dict.fromkeys([*keep, *ahead])))
 
     def close(self) -> None:
-        """Release all shards and cancel the downloads that have not begun."""
+        """Release all shards, and cancel the downloads that have not started."""
         if self._holds is not None and self._process == os.getpid():
             self._holds.close()
         self._holds = None
@@ -104,7 +104,7 @@ class RemoteShards:
 
 
 class _Holds:
-    """The shards that a process holds, and the threads that fetch the expected ones."""
+    """The shards that a process holds, and the threads that fetch expected shards."""
 
     def __init__(self, shards: RemoteShards) -> None:
         self._shards = shards
@@ -112,7 +112,7 @@ class _Holds:
         self._users: Counter[int] = Counter()
         self._expected: tuple[int, ...] = ()
         self._fetching: set[int] = set()
-        self._later: dict[int, float] = {}  # shards that could not be fetched, and when to try again
+        self._later: dict[int, float] = {}  # shards that could not be fetched, and the times of the next attempts
         self._threads: list[threading.Thread] = []
         self._is_closed = False
         self._changed = threading.Condition()
@@ -149,7 +149,7 @@ class _Holds:
             self._changed.notify_all()
 
     def let_go_of_idle(self) -> None:
-        """Release all shards that are not being read at this moment, because a process is waiting for room."""
+        """Release all shards that are not being read, because a process is waiting for room."""
         with self._changed:
             for shard in tuple(self._descriptors):
                 self._let_go_of(shard)
@@ -162,7 +162,7 @@ class _Holds:
             self._changed.notify_all()
 
     def close_inherited(self) -> None:
-        """Close the descriptors in a forked process, whose copy of the condition may be locked forever."""
+        """Close the descriptors in a forked process, without the lock, whose copy may be held forever."""
         for descriptor in self._descriptors.values():
             os.close(descriptor)
 
@@ -202,7 +202,7 @@ class _Holds:
         try:
             return self._shards.fetch(shard, wait=False, make_room=self.let_go_of_idle), _POLL
         except RunError:
-            return None, float("inf")  # reading the shard tries again and reports the error
+            return None, float("inf")  # a read of the shard tries again and reports the error
 
     def _next(self) -> int | None:
         now = time.monotonic()

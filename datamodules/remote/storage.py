@@ -1,4 +1,4 @@
-"""Reads the files of a remote data set, and waits for a storage service that is temporarily unreachable."""
+"""Reads the files of a remote data set, and repeats requests while the storage service is temporarily unreachable."""
 
 import errno
 import gc
@@ -30,10 +30,10 @@ _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # Names under which storage services report the version of a file's content.
 _TAGS = ("ETag", "etag", "md5Hash", "md5", "crc32c", "blob_id", "LastModified", "last_modified", "mtime")
 
-# Clients of the parent process. A forked process must not close them when they are no longer used, because their
-# connections belong to the parent.
+# Clients of the parent process. A forked process keeps them here, because closing them would close the connections of
+# the parent.
 _inherited: list[AbstractFileSystem] = []
-# For the same reason, its garbage collector must not collect clients that the parent no longer used.
+# For the same reason, a forked process must not garbage-collect clients that the parent no longer used.
 os.register_at_fork(after_in_child=gc.freeze)
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ class RemoteFile(NamedTuple):
         name: Path in the data set, for example "train/00000.tar".
         size: Size in bytes.
         tag: Version of the content, such as the ETag; "" if the service reports none.
-        sha256: Hash of the content as the data set's index records it, or "".
+        sha256: Hash of the content according to the data set's index, or "" if the index has no hash.
     """
 
     name: str
@@ -78,11 +78,11 @@ class Storage:
         return protocol_of(self.address) not in WEB
 
     def connect(self) -> None:
-        """Create this process's client. Threads that call other methods at the same time would create one each."""
+        """Create this process's client, so that threads that start later share it."""
         self._own_client()
 
     def list_shards(self, split: str) -> list[RemoteFile]:
-        """Return the shards of a split in the order of their names."""
+        """Return the shards of a split, sorted by name."""
 
         def attempt() -> list[RemoteFile]:
             client = self._own_client()
@@ -99,7 +99,7 @@ class Storage:
         return sorted(self._patiently(f"{split}/", attempt))
 
     def list_files(self, suffix: str) -> list[RemoteFile]:
-        """Return the files with a suffix in the folder and its subfolders, in the order of their names."""
+        """Return the files with a suffix in the folder and its subfolders, sorted by path."""
 
         def attempt() -> list[RemoteFile]:
             client = self._own_client()
@@ -126,14 +126,14 @@ class Storage:
             return None
 
     def download(self, file: RemoteFile, to: Path) -> None:
-        """Download a file, and repeat the download if the content is not what was announced.
+        """Download a file, and repeat the download if the size or the hash of the content is wrong.
 
         Args:
             file: The file.
-            to: Where to write it. An existing file is overwritten in place.
+            to: Path to which the content is written. An existing file is overwritten in place.
 
         Raises:
-            RunError: The file stays unavailable, has changed in storage, or is not what the index records.
+            RunError: The file remains unavailable, has changed in storage, or does not match the index.
             OSError: The file cannot be written.
         """
         where = f"{self.address}/{file.name}"
@@ -148,16 +148,16 @@ class Storage:
             raise RunError(f"{where}: has changed in storage since it was opened") from error
         except _WrongContentError as error:
             raise RunError(
-                f"{where}: does not have the hash that the index records; upload the data set again"
+                f"{where}: its hash differs from the hash in the index; upload the data set again"
             ) from error
 
     def _transfer(self, file: RemoteFile, to: Path, wrong_hashes: set[str]) -> None:
-        """Download a file once, and check it.
+        """Download a file once, and check its size and its hash or version.
 
         Args:
             file: The file.
-            to: Where to write it.
-            wrong_hashes: The hashes that the content has had before.
+            to: Path to which the content is written.
+            wrong_hashes: The wrong hashes of earlier attempts, to which this method adds.
         """
         client = self._own_client()
         path = self._path(client, file.name)
@@ -169,32 +169,32 @@ class Storage:
                 if content in wrong_hashes:  # the same wrong content twice is not a transmission error
                     raise _WrongContentError
                 wrong_hashes.add(content)
-                raise _IncompleteError("the content does not have the hash that the index records")
+                raise _IncompleteError("the hash of the content differs from the hash in the index")
         except _IncompleteError:
             self._require_version(client, path, file)
             raise
-        # Without a hash, the version tells whether the content is what the index describes.
+        # Without a hash, only the version shows whether the content is what the index describes.
         if not file.sha256:
             self._require_version(client, path, file)
 
     def _require_version(self, client: AbstractFileSystem, path: str, file: RemoteFile) -> None:
-        """Check that the file in storage still has the announced size and version.
+        """Check that the file in storage still has the expected size and version.
 
         Raises:
             _ChangedError: The size or the version differs.
         """
         now = _remote_file(file.name, client.info(path))
-        has_version = file.tag != file.sha256  # on web servers, the recorded hash takes the tag's place
+        has_version = file.tag != file.sha256  # for web servers, the tag is the hash from the index
         if now.size != file.size or (has_version and now.tag != file.tag):
             raise _ChangedError
 
     def _patiently(self, name: str, attempt: Callable[[], T]) -> T:
-        """Call a function until it succeeds, with growing delays.
+        """Call a function until it succeeds, with increasing delays between attempts.
 
         Raises:
             FileNotFoundError: The file does not exist.
-            _ChangedError: The file is a different version.
-            _WrongContentError: The file is not what the index records.
+            _ChangedError: The file in storage is no longer the expected version.
+            _WrongContentError: The file in storage does not match the index.
             OSError: The disk is full.
             RunError: The request was refused, or no attempt succeeded for ``PATIENCE`` seconds.
         """
@@ -206,7 +206,7 @@ class Storage:
                 return attempt()
             except (FileNotFoundError, _ChangedError, _WrongContentError):
                 raise
-            except Exception as error:  # clients raise exceptions of many kinds
+            except Exception as error:  # clients raise many types of exceptions
                 if isinstance(error, OSError) and error.errno in _FULL_DISK:
                     raise
                 reason = one_line(mask(str(error) or type(error).__name__))
@@ -218,16 +218,16 @@ class Storage:
                 if elapsed + delay > PATIENCE:
                     times = "1 attempt" if attempts == 1 else f"{attempts} attempts"
                     raise RunError(
-                        f"{where}: cannot be read ({times} in {elapsed:.0f} seconds, the last: {reason}); try again "
-                        "when the storage can be reached"
+                        f"{where}: cannot be read ({times} in {elapsed:.0f} seconds, the last error: {reason}); try "
+                        "again when the storage can be reached"
                     ) from error
             self._warn(where, reason, elapsed)
-            # Random delays keep many processes from returning at the same moment.
+            # Random delays keep many processes from trying again at the same moment.
             time.sleep(delay * random.SystemRandom().uniform(0.5, 1))
             delay = min(2 * delay, _LONGEST_DELAY)
 
     def _warn(self, where: str, reason: str, elapsed: float) -> None:
-        """Say that a read is being repeated, once for each outage and process."""
+        """Log a warning that a read is being repeated, once per outage in each process."""
         now = time.monotonic()
         if elapsed > _SILENCE and now - self._warned > PATIENCE:
             self._warned = now
@@ -254,19 +254,19 @@ class Storage:
 
 
 class _ChangedError(Exception):
-    """A file is not the version that was announced."""
+    """The file in storage is no longer the expected version."""
 
 
 class _WrongContentError(Exception):
-    """A file in storage is not the one that the index describes."""
+    """The file in storage does not match the index."""
 
 
 class _IncompleteError(Exception):
-    """A transfer ended early or delivered other content."""
+    """A transfer ended early or delivered the wrong content."""
 
 
 class _SizeLimit(Callback):  # type: ignore[misc]  # fsspec is not typed
-    """Ends a download that delivers more bytes than announced, so that the cache does not grow beyond its limit."""
+    """Aborts a download that delivers more bytes than expected, so that the cache does not exceed its limit."""
 
     def __init__(self, limit: int) -> None:
         super().__init__()
@@ -285,7 +285,7 @@ def _client_options(protocol: str) -> dict[str, Any]:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT, sock_read=_READ_TIMEOUT)
         return {"client_kwargs": {"timeout": timeout}}
     if protocol in ("s3", "s3a"):
-        # Attempts are repeated here, and several shards are downloaded at a time, so the client does neither.
+        # This module already repeats requests and downloads several shards at a time, so the client does neither.
         timeouts = {"connect_timeout": _CONNECT_TIMEOUT, "read_timeout": _READ_TIMEOUT}
         return {"config_kwargs": {"retries": {"max_attempts": 0}, **timeouts}, "max_concurrency": 1}
     return {}

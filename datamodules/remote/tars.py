@@ -1,4 +1,4 @@
-"""Tars of another program in remote storage, to which the indexes of a data set refer."""
+"""Tars in remote storage that another program wrote and to which the index of a data set refers."""
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,13 +16,13 @@ _THREADS = 16  # concurrent requests for the versions of tars
 def open_remote_tars(
     storage: Storage, cache: ShardCache, records: Sequence[TarRecord], *, has_versions: bool
 ) -> RemoteShards:
-    """Return the tars of an index, after checking that they are those that were indexed.
+    """Check that tars in storage have not changed since they were indexed, and return them.
 
     Args:
-        storage: The folder of the tars.
+        storage: The storage folder that contains the tars.
         cache: The node's cache.
-        records: The tars as the index records them.
-        has_versions: Whether the index records the versions in this storage, and not those of local files.
+        records: The index's records of the tars.
+        has_versions: Whether the versions in the index are those of this storage, rather than those of local files.
 
     Raises:
         ConfigError: The cache is too small for a tar.
@@ -32,7 +32,7 @@ def open_remote_tars(
     for record, file in zip(records, files, strict=True):
         place = f"{storage.address}/{record.name}"
         if file is None:
-            raise RunError(f"{place}: does not exist, although the data set is an index of it")
+            raise RunError(f"{place}: does not exist, although the data set refers to it")
         if file.size != record.size:
             raise changed(place, f"it has {file.size} bytes instead of {record.size}")
         if has_versions and file.tag != record.version:
@@ -51,7 +51,7 @@ def _files(storage: Storage, names: Sequence[str]) -> list[RemoteFile | None]:
 
 
 def require_room_for_largest(cache: ShardCache, files: Iterable[RemoteFile], address: str) -> None:
-    """Check that the cache can hold each file.
+    """Check that each file fits into the cache.
 
     Raises:
         ConfigError: The cache is too small for a file.

@@ -126,7 +126,7 @@ def test_shard_with_another_content_than_the_index_records_ends_the_run(
     shard = data / "train" / "00002.tar"
     shard.write_bytes(shard.read_bytes().replace(b"short 15", b"other 15"))
     monkeypatch.setattr(storage, "PATIENCE", 1e6)  # the download must fail at once instead of being retried
-    with pytest.raises(RunError, match=r"train/00002.tar: does not have the hash that the index records; upload the"):
+    with pytest.raises(RunError, match=r"train/00002.tar: its hash differs from the hash in the index; upload the"):
         _read(upload(data))
 
 
@@ -224,7 +224,7 @@ def test_server_that_is_out_of_reach_is_waited_for_and_then_named(
         s3_environment(proxy.port)
         proxy.is_down = True
         with pytest.raises(
-            RunError, match=r"dataset.json: cannot be read \(\d+ attempts? in \d+ seconds, the last: .*\)"
+            RunError, match=r"dataset.json: cannot be read \(\d+ attempts? in \d+ seconds, the last error: .*\)"
         ):
             RemoteDataset(address).read_info()
         monkeypatch.setattr(storage, "PATIENCE", 60.0)
@@ -280,7 +280,10 @@ def test_cache_too_small_for_a_shard_or_for_two_windows_is_refused(
 def test_commands_for_folders_refuse_addresses(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", verb, "s3://bucket/folder"]) != 0
     shown = capsys.readouterr()
-    assert "s3:/bucket/folder: this command reads local folders; copy the data set to one" in shown.out + shown.err
+    assert (
+        "s3:/bucket/folder: this command reads only local folders; copy the data set to a local folder"
+        in shown.out + shown.err
+    )
 
 
 def test_reading_captions_downloads_only_a_few_shards(
