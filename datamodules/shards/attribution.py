@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Attribution:
-    """What the license of a data set's images requires.
+    """The attribution that the license of a data set's images requires.
 
     Attributes:
         license: Short name of the license.
         url: Address of the license.
-        text: Names of the authors, where the images come from, and what was changed.
+        text: Names of the authors, source of the images, and description of the changes.
     """
 
     license: str

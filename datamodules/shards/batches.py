@@ -52,7 +52,7 @@ class ShardBatches(Dataset["Batch | RunError"]):
         seed: Seed of the random captions, crops, and flips.
         caption: "random" (any caption), "short" (the first), "long" (any other), or the probability of the short
             caption. The probability applies to whole batches: the captions of a batch are all short or all long.
-        crop: Where to crop images whose aspect ratio differs from their bucket's.
+        crop: Where to crop images whose aspect ratio differs from that of their bucket.
         flip: Mirror half of the images. Captions that mention left or right become wrong.
     """
 
@@ -85,7 +85,7 @@ class ShardBatches(Dataset["Batch | RunError"]):
 
     def _nothing_usable(self, skipped: Sequence[str]) -> str:
         index = self._reader.index
-        place = "FOLDER" if index.address else operand(index.dataset)  # data validate reads local folders only
+        place = "FOLDER" if index.address else operand(index.dataset)  # data validate reads only local folders
         check = "copy the data set to a folder, and check it" if index.address else "check the data set"
         return (
             f"{index.dataset}/{index.folder.name}: all {len(skipped)} samples are broken (the first: {skipped[0]}); "
@@ -93,10 +93,10 @@ class ShardBatches(Dataset["Batch | RunError"]):
         )
 
     def _candidates(self, rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-        """Yield the rows, and then replacements: the bucket's other rows, and the rows of all other buckets.
+        """Yield the given rows, followed by replacements: the other rows of their bucket, and then those of all others.
 
-        Rows are in cyclic order from the last row, and buckets from the first row's bucket. All rows that are yielded
-        together have the same bucket.
+        Rows that are yielded together always have the same bucket. The replacements in each bucket start after the last
+        given row and wrap around, and the buckets start with the bucket of the given rows and wrap around.
         """
         yield rows
         first = int(self._bucket_of[rows[0]])
@@ -122,7 +122,7 @@ class ShardBatches(Dataset["Batch | RunError"]):
             sample = self._reader.parse(row, raw)
             caption = choose_caption(len(sample.captions), self._caption, draws.caption_length, draws.caption)
             content = self._encoded(sample, caption) if index.kind == "latent" else self._image(sample, row, draws)
-        except Exception as error:  # a broken sample can cause any error, but must not end the run
+        except Exception as error:  # a broken sample can raise any exception, but must not end the run
             skipped.append(one_line(f"{index.shard_path(row)}: {name}: {reason_of(error)}"))
             return None
         return _Fetched(row, raw.key, sample.captions[caption], *content)
@@ -165,7 +165,7 @@ _Content = tuple[Tensor, dict[str, list[Tensor]]]
 
 
 class _Fetched(NamedTuple):
-    """A sample as its batch needs it: its image or latent, and the stored text by its key in the batch."""
+    """A fetched sample: its image or latent, and its stored text embeddings under their keys in the batch."""
 
     row: int
     key: str
@@ -175,7 +175,7 @@ class _Fetched(NamedTuple):
 
 
 class _Draws(NamedTuple):
-    """A sample's random numbers in one epoch, uniform in [0, 1). A batch has a single ``caption_length``."""
+    """A sample's random numbers in one epoch, uniform in [0, 1). All samples of a batch share ``caption_length``."""
 
     caption_length: float
     caption: float
@@ -192,10 +192,10 @@ def usable_captions(captions: Sequence[str], choice: CaptionChoice) -> Sequence[
 
 
 def choose_caption(count: int, choice: CaptionChoice, length_draw: float, caption_draw: float) -> int:
-    """Return the number of one of a sample's captions. A single caption is always chosen.
+    """Choose one of a sample's captions, and return its index. If there is only one caption, it is always chosen.
 
     Args:
-        count: Number of captions: the short caption first, then the longer ones.
+        count: Number of captions. The short caption comes first, followed by the longer captions.
         choice: See ``ShardBatches``.
         length_draw: Number in [0, 1) that decides between the short caption and the longer captions.
         caption_draw: Number in [0, 1) that selects one of several captions.

@@ -69,12 +69,12 @@ def require_settings_of_latents(
     if crop != "center":
         raise ConfigError(f"data.init_args.crop: {path} stores latents of center crops; set it to center")
     recorded = info.autoencoder or {}
-    # Latents of aspect buckets may all be square. ``BucketedSplit`` checks that.
+    # Latents that were encoded with aspect buckets may all be square, so ``BucketedSplit`` checks square buckets.
     settings: dict[str, object] = {"base_size": base_size} | ({"buckets": shape} if shape == "aspect" else {})
     for name, value in settings.items():
         if recorded.get(name, value) != value:
             raise ConfigError(
-                f"data.init_args.{name}: is {value}, but {path} stores latents of {name} {recorded[name]}; set it to "
+                f"data.init_args.{name}: is {value}, but {path} stores latents with {name} {recorded[name]}; set it to "
                 f"{recorded[name]}, or encode the images again with --{name.replace('_', '-')} {value}"
             )
 

@@ -23,10 +23,11 @@ class Bucket(NamedTuple):
 
 @lru_cache
 def bucket_list(base_size: int, shape: BucketShape = "aspect") -> tuple[Bucket, ...]:
-    """Return image sizes of about ``base_size**2`` pixels with aspect ratios from 1:4 to 4:1, or only the square.
+    """Return image sizes of about ``base_size**2`` pixels, with aspect ratios from 1:4 to 4:1 or only 1:1.
 
     One side ranges from half to twice the base size in steps of 1/16 of the base size (at least 32). The other side is
-    the nearest multiple of 32. Both orientations are included. A base size of 128 gives 9 buckets, and 1024 gives 45.
+    the nearest multiple of 32. Both orientations are included. There are 9 buckets for a base size of 128, and 45 for
+    1024.
 
     Raises:
         ValueError: ``base_size`` is not a positive multiple of 32.

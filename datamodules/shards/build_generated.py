@@ -26,7 +26,7 @@ class GeneratedImage(NamedTuple):
     Attributes:
         id: Permanent ID, unique in the data set.
         image: RGB image.
-        captions: The short caption first, then longer ones.
+        captions: The short caption, followed by longer captions.
         annotations: Exact description of the image, which can be serialized as JSON.
     """
 
@@ -46,16 +46,16 @@ class ImageGenerator(Protocol):
 
     @property
     def origin(self) -> str:
-        """Where the images come from, for human readers."""
+        """Human-readable description of the source of the images."""
         ...
 
     @property
     def attribution(self) -> Attribution | None:
-        """License and authors of what the images contain; None if nothing has to be attributed."""
+        """License and authors of the images' content, or None if no attribution is required."""
         ...
 
     def generate(self, split: Split, count: int, seed: int) -> Iterator[GeneratedImage]:
-        """Yield ``count`` images of a split, which depend only on the arguments."""
+        """Yield ``count`` images of a split. The images depend only on the arguments."""
         ...
 
 
@@ -73,12 +73,12 @@ def build_generated(
     """Build a data set of generated images. The same arguments always produce a byte-identical data set.
 
     Args:
-        generator: Generates the images.
+        generator: Generator of the images.
         out: Folder of the data set.
         train: Number of training samples.
         validation: Number of validation samples.
         seed: Seed of the images.
-        image_format: Format of stored images.
+        image_format: Format in which the images are stored.
         overwrite: Replace an existing data set.
         progress: Show a progress bar.
 

@@ -1,4 +1,4 @@
-"""Converts decoded images to sRGB, as color-managed viewers show them."""
+"""Converts decoded images to sRGB, so that they look as in a color-managed viewer."""
 
 import io
 import math
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-# For each color space of a profile: the mode of the images that the profile describes.
+# Mapping from the color space of a profile to the mode of the images that the profile describes.
 _MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 _SRGB_PRIMARIES = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)  # x and y of white, red, green and blue
 _ADOBE_PRIMARIES = (0.3127, 0.329, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
@@ -24,16 +24,16 @@ _INTEROPERABILITY = 0xA005  # EXIF directory, whose entry 1 is "R03" for Adobe R
 def to_srgb(image: Image.Image, source: Image.Image) -> Image.Image:
     """Convert an image without transparency to RGB in sRGB.
 
-    The color space is that of the ICC profile. Without one, it is that of the gAMA and cHRM chunks of a PNG file, or
-    Adobe RGB if the EXIF data of a JPEG say so, and otherwise sRGB. Profiles that are damaged or belong to another kind
-    of image are ignored, as in viewers.
+    The ICC profile determines the color space of the image. Without a profile, it is determined by the gAMA and cHRM
+    chunks of a PNG file, or by the EXIF data of a JPEG file, which can specify Adobe RGB. Otherwise, the color space is
+    sRGB. As in viewers, profiles that are damaged or describe another kind of image are ignored.
 
     Args:
         image: Image of mode L, RGB, CMYK or LAB.
         source: The image as PIL opened it, with its profile and its EXIF data.
 
     Returns:
-        An RGB image, which is ``image`` itself if its values are sRGB already.
+        An RGB image, which is ``image`` itself if its values are already sRGB.
     """
     profile = _profile_of(source)
     if profile is not None:
@@ -42,7 +42,7 @@ def to_srgb(image: Image.Image, source: Image.Image) -> Image.Image:
             image = image.convert("RGB")
         if image.mode == mode and (transform := _transform(profile, mode)) is not None:
             converted: Image.Image | None = ImageCms.applyTransform(image, transform)
-            assert converted is not None  # it is None only for a conversion in place
+            assert converted is not None  # the result is None only if an image is converted in place
             return converted
     return image if image.mode == "RGB" else image.convert("RGB")
 
@@ -81,7 +81,7 @@ def _color_mode(profile: bytes) -> str | None:
 
 @lru_cache(maxsize=64)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """Return the transform to sRGB, or None if the profile is damaged or changes no color by more than 1."""
+    """Return the transform to sRGB, or None if the profile is damaged or changes no channel by more than 1 of 255."""
     try:
         transform = ImageCms.buildTransform(
             ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB"), mode, "RGB"
@@ -98,7 +98,11 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 @lru_cache(maxsize=64)
 def _matrix_profile(gamma: float | None, primaries: Sequence[float]) -> bytes | None:
-    """Return an ICC profile with a gamma (None: sRGB's curve), or None if the primaries are degenerate."""
+    """Return an ICC profile for a gamma (None means sRGB's curve) and primaries.
+
+    Returns:
+        The profile, or None if the primaries are degenerate.
+    """
     try:
         colorants = _adapted_colorants(primaries)
     except (np.linalg.LinAlgError, ZeroDivisionError):
@@ -117,7 +121,7 @@ def _matrix_profile(gamma: float | None, primaries: Sequence[float]) -> bytes | 
 
 
 def _adapted_colorants(primaries: Sequence[float]) -> NDArray[np.float64]:
-    """Return the XYZ values of red, green and blue in the columns of a matrix, adapted from their white to D50."""
+    """Return a matrix whose columns are the XYZ values of red, green and blue, adapted from the white point to D50."""
     white, *colors = (
         np.array([x / y, 1.0, (1 - x - y) / y]) for x, y in zip(primaries[::2], primaries[1::2], strict=True)
     )

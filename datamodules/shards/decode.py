@@ -36,11 +36,11 @@ def open_stored_image(sample: Sample, at_least: tuple[int, int] | None = None) -
 def decode_image(
     sample: Sample, bucket: Bucket, *, crop_x: float = 0.5, crop_y: float = 0.5, flip: bool = False
 ) -> torch.Tensor:
-    """Decode an image and resize and crop it to a bucket.
+    """Decode an image, and crop and resize it to a bucket.
 
     Args:
         sample: A sample with an image.
-        bucket: Size of the result. The image is scaled to cover it.
+        bucket: Size of the result. The largest crop with the aspect ratio of the bucket is resized to this size.
         crop_x: Horizontal position of the crop in [0, 1]; 0.5 is the center.
         crop_y: Vertical position of the crop in [0, 1].
         flip: Mirror the image.
@@ -61,14 +61,14 @@ def decode_image(
 
 
 def decode_tensors(sample: Sample) -> dict[str, torch.Tensor]:
-    """Decode all tensors of a sample of an encoded data set, in their stored types.
+    """Decode all tensors of a sample of an encoded data set. The tensors keep their stored types.
 
     Raises:
         SampleError: The payload is not a safetensors file.
     """
     try:
         tensors: dict[str, torch.Tensor] = safetensors.torch.load(sample.payload)
-    except Exception as error:  # damaged files cause exceptions of several kinds
+    except Exception as error:  # damaged files raise several types of exceptions
         raise SampleError(f"latent cannot be decoded ({error})") from error
     return tensors
 
@@ -79,7 +79,7 @@ def decode_latent(sample: Sample, autoencoder: Mapping[str, Any]) -> torch.Tenso
 
 
 def read_latent(tensors: Mapping[str, torch.Tensor], sample: Sample, autoencoder: Mapping[str, Any]) -> torch.Tensor:
-    """Return the latent among the tensors of a sample.
+    """Check a sample's latent, and return it.
 
     Args:
         tensors: The sample's tensors.

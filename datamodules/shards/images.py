@@ -1,4 +1,4 @@
-"""Opens image files. Data sets, reference statistics, metrics and subjects all open images here."""
+"""Opens image files. Data sets, reference statistics, metrics and subjects all use this module."""
 
 import io
 import warnings
@@ -9,7 +9,7 @@ from PIL import Image, UnidentifiedImageError
 
 from datamodules.shards.color import to_srgb
 
-# Only these formats are opened, whatever a file's name is: PIL starts other programs to open some formats.
+# Only these formats are opened, regardless of file names, because PIL runs other programs to open some formats.
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
 IMAGE_SUFFIXES = (
     ".png",
@@ -54,13 +54,13 @@ class ImageError(Exception):
 
 
 class OpenedImage(NamedTuple):
-    """An image as a color-managed viewer shows it.
+    """A decoded image, which looks as in a color-managed viewer.
 
     Attributes:
         rgb: The pixels: upright, sRGB, with transparency composited on white, 8 bits per channel.
         size: Width and height of the upright image, even if ``rgb`` was decoded at a smaller scale.
         format: The file's format, one of ``FORMATS`` or "MPO".
-        frames: Number of frames or pages in the file; ``rgb`` is the first.
+        frames: Number of frames or pages in the file. ``rgb`` is the first frame.
         is_plain: Whether the file stores exactly ``rgb``: nothing was rotated, composited, or converted.
     """
 
@@ -74,17 +74,17 @@ class OpenedImage(NamedTuple):
 def open_image(
     content: bytes, at_least: tuple[int, int] | None = None, formats: tuple[str, ...] = FORMATS
 ) -> OpenedImage:
-    """Decode an image file as a color-managed viewer shows it.
+    """Decode an image file, so that the image looks as in a color-managed viewer.
 
     Args:
         content: The bytes of the file.
-        at_least: Width and height that suffice. JPEGs decode faster at 1/2, 1/4, or 1/8 of their size, which is never
-            less than this.
+        at_least: Sufficient width and height. To save time, JPEG files are decoded at 1/2, 1/4, or 1/8 of their size if
+            the result is at least this large. None decodes images at full size.
         formats: The formats to open, a subset of ``FORMATS``.
 
     Raises:
-        ImageError: The file is damaged, has an unsupported format or more than ``MAX_PIXELS``, or it is unknown which
-            gray value is white.
+        ImageError: The file is damaged, has an unsupported format or more than ``MAX_PIXELS``, or contains gray values
+            whose range is unknown.
     """
     try:
         image = Image.open(io.BytesIO(content), formats=formats)
@@ -108,17 +108,17 @@ def open_image(
         return OpenedImage(rgb, size, str(image.format), frames, rgb is image)
     except ImageError:
         raise
-    except Exception as error:  # PIL's plugins raise exceptions of many kinds for damaged files
+    except Exception as error:  # PIL's plugins raise many types of exceptions for damaged files
         raise ImageError(_describe(error, content, formats)) from error
 
 
 def read_size(file: IO[bytes]) -> tuple[int, int]:
-    """Return the width and height of the upright image in a file, as ``open_image`` does, from the file's header.
+    """Read the width and height of an upright image (see ``open_image``) from the header of its file.
 
     Only PNG files that may contain EXIF data are decoded.
 
     Raises:
-        ImageError: The file is not an image, or has more than ``MAX_PIXELS``. Damaged pixels are not noticed.
+        ImageError: The file is not an image, or has more than ``MAX_PIXELS``. Damaged pixels are not detected.
     """
     try:
         with Image.open(file, formats=FORMATS) as image:
@@ -128,13 +128,13 @@ def read_size(file: IO[bytes]) -> tuple[int, int]:
             return (height, width) if has_exif and _orientation(image) >= 5 else (width, height)
     except ImageError:
         raise
-    except Exception as error:  # PIL's plugins raise exceptions of many kinds for damaged files
+    except Exception as error:  # PIL's plugins raise many types of exceptions for damaged files
         file.seek(0)
         raise ImageError(_describe(error, file.read(_LONGEST_SIGNATURE), FORMATS)) from error
 
 
 def _mentions_exif(file: IO[bytes]) -> bool:
-    """Return whether a PNG file may state its orientation, possibly after the pixels."""
+    """Return whether a PNG file may contain an orientation, even after the pixels."""
     position = file.tell()
     file.seek(0)
     content = file.read()
@@ -145,7 +145,7 @@ def _mentions_exif(file: IO[bytes]) -> bool:
 def _describe(error: Exception, content: bytes, formats: tuple[str, ...]) -> str:
     if not content:
         return "the file is empty"
-    if isinstance(error, UnidentifiedImageError):  # PIL's message contains an address, which varies
+    if isinstance(error, UnidentifiedImageError):  # PIL's message contains a memory address, which varies
         kinds = (kind for start, kind in _SIGNATURES.items() if kind in formats and content.startswith(start))
         kind = next(kinds, None)
         return f"a damaged or unsupported kind of {kind}; save it as PNG" if kind else "unknown image format"
@@ -155,25 +155,25 @@ def _describe(error: Exception, content: bytes, formats: tuple[str, ...]) -> str
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, or 1 if there is none, if it is damaged, or if PIL has already applied it."""
+    """Return the EXIF orientation, or 1 if it is missing or damaged or if PIL has already applied it."""
     try:
         value = 1 if image.format == "TIFF" else image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # PIL raises exceptions of many kinds for damaged EXIF data
+    except Exception:  # PIL raises many types of exceptions for damaged EXIF data
         return 1
     return value if value in _UPRIGHT else 1
 
 
 def _on_white(rgb: Image.Image, frame: tuple[int, int, int, int]) -> Image.Image:
-    """Return the first frame of a GIF on white. PIL fills the transparent canvas around the frame with a color."""
+    """Return the first frame of a GIF on a white canvas. PIL fills the canvas around the frame with another color."""
     white = Image.new("RGB", rgb.size, "white")
     white.paste(rgb.crop(frame), frame[:2])
     return white
 
 
 def _check_samples(image: Image.Image) -> None:
-    """Refuse TIFF files that PIL garbles.
+    """Refuse TIFF files that PIL decodes incorrectly.
 
-    These are files of more than 8 bits per channel that store channel after channel, and files of signed 8-bit numbers.
+    These are files with more than 8 bits per channel in separate planes, and files of signed 8-bit numbers.
     """
     tags = getattr(image, "tag_v2", {})
     if _SIGNED in tags.get(_SAMPLE_FORMAT, ()) and max(tags.get(_BITS, (1,))) <= 8:
@@ -183,7 +183,7 @@ def _check_samples(image: Image.Image) -> None:
 
 
 def _scale_transparency(image: Image.Image, content: bytes) -> None:
-    """Scale the transparent level of a gray PNG of 2 or 4 bits to 8 bits. PIL scales only the pixels."""
+    """Scale the transparent gray level of a PNG file with 2 or 4 bits to 8 bits. PIL scales only the pixels."""
     transparent = image.info.get("transparency")
     if image.format == "PNG" and image.mode == "L" and isinstance(transparent, int):
         bits = content[_PNG_BITS]
@@ -210,11 +210,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _gray(image: Image.Image) -> Image.Image:
-    """Scale 16-bit, 32-bit, and floating-point gray values to 8 bits, which PIL would clip.
+    """Scale 16-bit, 32-bit, and floating-point gray values to 8 bits. PIL would clip these values.
 
     For 16-bit integers, white is the largest number with the file's bit depth. For 32-bit integers and floating-point
-    numbers, files do not say what white is, so it is the smallest of 1 (not for integers), 255, 65535, and the largest
-    32-bit integer that no value exceeds.
+    numbers, files do not specify the value of white. It is assumed to be the smallest of the following numbers that no
+    value exceeds: 1 (only for floating-point numbers), 255, 65535, and the largest 32-bit integer.
     """
     values, tags = np.asarray(image), getattr(image, "tag_v2", {})
     bits, sample_format = tags.get(_BITS, (16,))[0], tags.get(_SAMPLE_FORMAT, (1,))[0]

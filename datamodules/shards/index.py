@@ -1,7 +1,7 @@
-"""An index of where each sample of a split is stored.
+"""The index of a split, which records where each sample is stored.
 
-The index lies beside the shards, and is built again if they have changed. It names its shards with their sizes and, if
-the builder knew them, their hashes, so it remains valid wherever the data set is copied to.
+The index file is next to the shards, and is built again if the shards have changed. It records the names, the sizes
+and, if known, the hashes of the shards, so it remains valid when the data set is copied.
 """
 
 import hashlib
@@ -30,12 +30,12 @@ INDEX_FILE = "index.safetensors"
 
 
 class Skipped(NamedTuple):
-    """An unusable sample or an unreadable end of a shard.
+    """An unusable sample, or the unreadable end of a shard.
 
     Attributes:
         shard: The shard, for example "train/00003.tar".
         sample: "sample KEY", or "byte N" if the shard is unreadable from that byte onward.
-        reason: Why it cannot be used.
+        reason: Why the sample or the end of the shard cannot be used.
     """
 
     shard: str
@@ -60,7 +60,7 @@ class SplitIndex:
         width: (N,) width of the image in pixels.
         height: (N,) height of the image in pixels.
         skipped: Samples and ends of shards that cannot be used.
-        remote: Reads the shards if they are in remote storage. ``folder`` then only contains this index.
+        remote: Reader of the shards if they are in remote storage. In this case, ``folder`` contains only the index.
         address: Address of the data set if it is in remote storage.
         root: Folder of the shards if it is not ``folder``.
         rules: How to read samples of tars that another program wrote; None for the format of ``schema``.
@@ -92,9 +92,9 @@ class SplitIndex:
         return digest.hexdigest()[:16]
 
     def disagreement(self, recorded: int) -> str | None:
-        """Return how the shards differ from the number of samples in dataset.json, or None if they do not.
+        """Return a message if the number of readable samples differs from the number in dataset.json, otherwise None.
 
-        A shard may be missing, or the shards may come from several builds.
+        Possible causes are a missing shard or shards from several builds.
         """
         if len(self) == recorded:
             return None
@@ -120,12 +120,12 @@ class SplitIndex:
 
 
 class ShardRecord(NamedTuple):
-    """How an index identifies a shard.
+    """The properties by which an index identifies a shard.
 
     Attributes:
-        name: Its file name.
-        size: Its size in bytes; -1 if it cannot be read.
-        sha256: Its hash, or "" if the builder of the index did not know it.
+        name: File name of the shard.
+        size: Size of the shard in bytes, or -1 if the shard cannot be read.
+        sha256: SHA-256 of the shard, or "" if it was not known when the index was built.
     """
 
     name: str
@@ -134,7 +134,7 @@ class ShardRecord(NamedTuple):
 
 
 def load_index(dataset: Path, split: str, kind: Kind) -> SplitIndex:
-    """Load the index of a local split, or build it if the shards have changed since it was written.
+    """Load the index of a local split, or build it if it is missing or older than the shards.
 
     If the folder is read-only, the index is kept in memory only.
     """
@@ -154,12 +154,12 @@ def load_index(dataset: Path, split: str, kind: Kind) -> SplitIndex:
 
 
 def write_index(folder: Path, kind: Kind, hashes: Mapping[str, str]) -> None:
-    """Write the index of a new split beside its shards.
+    """Write the index of a new split next to its shards.
 
     Args:
         folder: Folder of the split.
         kind: Whether samples are images or latents.
-        hashes: SHA-256 of the shards by file name.
+        hashes: Mapping from the file names of shards to their SHA-256.
     """
     paths = sorted(folder.glob("*.tar"))
     shards = [ShardRecord(path.name, path.stat().st_size, hashes.get(path.name, "")) for path in paths]
@@ -193,7 +193,7 @@ class ShardScan(NamedTuple):
 
     Attributes:
         rows: Offset, length, width and height of each sample.
-        skipped: What cannot be used.
+        skipped: The samples, and the end of the shard, that cannot be used.
     """
 
     rows: list[tuple[int, int, int, int]]
@@ -262,8 +262,8 @@ def read_index(path: Path, kind: Kind) -> tuple[SplitIndex, list[ShardRecord]] |
     """Read an index file and check that it is consistent. The file is not trusted.
 
     Returns:
-        The index of the folder that contains the file, and its shards. None if the file is missing, damaged, or
-        written by another version.
+        The index, and the records of its shards. None if the file is missing or damaged, or was written by another
+        version.
     """
     content = read_columns(path, kind)
     if content is None:

@@ -1,4 +1,4 @@
-"""The columns of an index file, which state where each sample of a split is stored and how large its image is."""
+"""The columns of an index file, which record the position of each sample of a split and the size of its image."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ COLUMNS: dict[str, type[np.signedinteger[Any]]] = {
     "width": np.int32,
     "height": np.int32,
 }
-Columns = Mapping[str, Any]  # arrays by name
+Columns = Mapping[str, Any]  # mapping from names to arrays
 
 
 def serialize_columns(columns: Columns, description: Mapping[str, Any]) -> bytes:
@@ -28,17 +28,17 @@ def serialize_columns(columns: Columns, description: Mapping[str, Any]) -> bytes
 
     Args:
         columns: The columns.
-        description: What else the file contains, which can be serialized as JSON.
+        description: The other contents of the file, which can be serialized as JSON.
     """
     content: bytes = save(dict(columns), metadata={"index": json.dumps({"version": VERSION, **description})})
     return content
 
 
 def read_columns(path: Path, kind: Kind) -> tuple[dict[str, Any], Columns] | None:
-    """Return the description and the columns in an index file, without checking whether they are consistent.
+    """Read the description and the columns in an index file, without checking whether they are consistent.
 
     Returns:
-        None if the file is missing, damaged, or written by another version.
+        The description and the columns, or None if the file is missing or damaged, or was written by another version.
     """
     if not path.is_file():
         return None
@@ -53,7 +53,7 @@ def read_columns(path: Path, kind: Kind) -> tuple[dict[str, Any], Columns] | Non
 
 
 def fits(columns: Columns, shard_sizes: Sequence[int]) -> bool:
-    """Return whether columns describe samples that lie inside shards of these sizes."""
+    """Return whether the columns are valid and describe samples inside shards of the given sizes."""
     if any(columns[name].dtype != dtype or columns[name].ndim != 1 for name, dtype in COLUMNS.items()):
         return False
     if len({len(column) for column in columns.values()}) > 1:

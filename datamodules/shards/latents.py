@@ -1,4 +1,4 @@
-"""Encodes images when a data set is built, so that training can read latents."""
+"""Encodes single samples, and describes autoencoders for dataset.json."""
 
 from itertools import chain
 from typing import Any
@@ -15,7 +15,7 @@ from pocketdit.images import from_uint8
 
 
 def encode_sample(sample: Sample, autoencoder: Autoencoder, base_size: int, shape: BucketShape = "aspect") -> Sample:
-    """Crop a sample's image to its bucket and replace it with its latent in half precision."""
+    """Crop a sample's image to its bucket, and replace the image with its latent in half precision."""
     buckets = bucket_list(base_size, shape)
     bucket = buckets[nearest_bucket(sample.width, sample.height, buckets)]
     image = from_uint8(decode_image(sample, bucket).to(device_of(autoencoder)))
@@ -40,7 +40,7 @@ def device_of(autoencoder: Autoencoder) -> torch.device:
 
 
 def describe_autoencoder(autoencoder: Autoencoder, base_size: int, shape: BucketShape = "aspect") -> dict[str, Any]:
-    """Return everything that determines the latents of an image, for dataset.json."""
+    """Return a description, for dataset.json, of everything that determines the latents of an image."""
     return {
         **identify(autoencoder),
         "channels": autoencoder.channels,

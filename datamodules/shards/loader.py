@@ -42,14 +42,14 @@ def use_all_processors(_worker: int) -> None:
 
 
 class StreamedBatches(Dataset["Batch | RunError"]):
-    """Batches of a split in remote storage, whose shards are fetched in advance.
+    """Batches of a split in remote storage. The shards are fetched in advance.
 
-    A shard that stays unavailable yields a ``RunError`` in place of the batch. Skipping it would silently train on
-    other samples; a run that ends can be resumed at the exact sample.
+    If a shard remains unavailable, the item is a ``RunError`` in place of the batch. Skipping the shard would silently
+    change the training samples, whereas a run that has ended can be resumed at the exact sample.
 
     Args:
-        batches: The batches.
-        shards: The shards that the batches read.
+        batches: The batches of the split.
+        shards: The shards that contain the samples of the batches.
     """
 
     def __init__(self, batches: ShardBatches, shards: RemoteShards) -> None:
@@ -64,15 +64,15 @@ class StreamedBatches(Dataset["Batch | RunError"]):
 class BatchLoader:
     """An iterable of batches whose order does not depend on the number of workers.
 
-    This class is not a ``DataLoader``, because Lightning would replace the sampler of one. The requests are already
-    divided among the ranks. Starting a new pass ends the previous one.
+    This class is not a ``DataLoader``, because Lightning would replace a ``DataLoader``'s sampler. The requests are
+    already divided among the ranks. Starting a new pass ends the previous pass.
 
     Args:
         batches: The source of the batches.
-        requests: Called at the start of each pass; returns the batches to fetch.
-        workers: Number of worker processes; 0 loads batches in the main process.
-        skipped: Counts and logs the broken samples.
-        start_method: How workers are started ("fork" or "spawn"); None uses the system's default.
+        requests: Function that is called at the start of each pass and returns the requests for the batches.
+        workers: Number of worker processes. 0 loads batches in the main process.
+        skipped: Counter of the broken samples.
+        start_method: How workers are started ("fork" or "spawn"). None uses the system's default.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class BatchLoader:
     ) -> None:
         self._batches, self._requests = batches, requests
         self._workers, self._skipped, self._start_method = workers, skipped, start_method
-        # References to loaders are weak, here and elsewhere: workers in a reference cycle take seconds to exit.
+        # References to loaders are weak, because the workers of a loader in a reference cycle take seconds to exit.
         self._running: weakref.ref[Generator[Batch, None, None]] | None = None
 
     def __iter__(self) -> Iterator[Batch]:

@@ -1,4 +1,4 @@
-"""Measures how much of the images is lost by cropping and scaling them to buckets."""
+"""Measures how much images lose when they are cropped and scaled to buckets."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ MAX_CROP, MAX_ENLARGEMENT = 0.5, 2.0
 
 @dataclass
 class CropLosses:
-    """The losses of a data set's images in their buckets.
+    """The losses of a data set's images when they are cropped and scaled to their buckets.
 
     Attributes:
         base_size: Base size of the buckets.
@@ -49,7 +49,7 @@ class CropLosses:
         return _measure(width, height, bucket_list(self.base_size, self.shape))
 
     def excess(self, width: int, height: int, max_crop: float | None, max_enlargement: float | None) -> "Excess | None":
-        """Return which of the limits an image exceeds, or None."""
+        """Return the limit that an image exceeds, or None if it is within both limits."""
         removed, enlargement = self.measure(width, height)
         if max_crop is not None and removed > max_crop:
             rule = f"--max-crop {max_crop:g}"
@@ -63,7 +63,7 @@ class CropLosses:
         """Describe the losses in one line.
 
         Args:
-            name_of: Returns what to call the image with a name that was passed to ``add``.
+            name_of: Function that converts a name passed to ``add`` to the name in the description.
         """
         crop, enlargement = self._worst_crop, self._worst_enlargement
         if crop is None or enlargement is None:
@@ -73,8 +73,8 @@ class CropLosses:
             f"{self.shape} buckets of base size {self.base_size}: cropping removes "
             f"{100 * self._removed / self._images:.1f}% of an image on average, at most {100 * crop.value:.1f}% "
             f"({cropped}), and more than {100 * self.max_crop:g}% of {self._cropped} images; {self._enlarged} of "
-            f"{self._images} images are enlarged more than {self.max_enlargement:g} times, at most "
-            f"{enlargement.value:.3g} times ({enlarged})"
+            f"{self._images} images are enlarged by a factor of more than {self.max_enlargement:g}; the largest factor "
+            f"is {enlargement.value:.3g} ({enlarged})"
         )
 
 

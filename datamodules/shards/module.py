@@ -41,26 +41,28 @@ _ORDER_KEYS = ("batch_size", "world_size", "seed", "base_size", "buckets", "wind
 class ShardDataModule(LightningDataModule):
     """A data module for data sets in the shard format (see ``datamodules.shards.schema``).
 
-    All images in a batch have the same size. Training batches are endless, so a run counts steps, not epochs. Each pass
-    over the data uses every readable sample exactly once. The checkpoint stores the number of batches that the trainer
-    has processed, so a resumed run sees exactly the samples that it would have seen without the interruption, no matter
-    how far ahead the workers had read.
+    All images in a batch have the same size. The sequence of training batches is endless, so a run counts steps, not
+    epochs. Each pass over the data uses every readable sample exactly once. The checkpoint stores the number of batches
+    that the trainer has processed, so a resumed run sees exactly the samples that it would have seen without the
+    interruption, no matter how far ahead the workers had read.
 
     Args:
         path: Folder of the data set, or its address in remote storage, such as s3://BUCKET/FOLDER.
         batch_size: Samples per batch on each rank.
         base_size: Images are cropped to buckets of about ``base_size**2`` pixels. Latents keep their size.
-        buckets: "aspect" crops each image to the nearest of several aspect ratios, "square" crops all to a square.
+        buckets: "aspect" crops each image to the nearest of several aspect ratios; "square" crops every image to a
+            square.
         workers: Number of processes that load batches; 0 loads them in the main process.
         seed: Seed of the order, captions, crops, and flips.
         window: Number of shards whose samples are shuffled together.
         caption: "random", "short", "long", or the probability that a batch has the short captions.
-        crop: Whether images are cropped at the center or at a random position. Latents are of center crops.
-        flip: Mirror half of the images. Captions that mention left or right become wrong. Not for latents.
+        crop: Whether images are cropped at the center or at a random position. Latents always encode center crops.
+        flip: Mirror half of the images. Captions that mention left or right become wrong. Latents cannot be mirrored.
         validation_batch_size: Samples per validation batch on each rank; defaults to ``batch_size``.
         validation_samples: Number of samples to use from the start of the validation split; defaults to all.
         allow_changes: Resume even if the data, the number of ranks, or settings of the order have changed. The run then
-            resumes after the same number of epochs. The order continues if both numbers of ranks divide an epoch.
+            resumes after the same number of epochs. If only the number of ranks has changed and both numbers divide the
+            batches of an epoch equally, the order still continues at the exact sample.
     """
 
     def __init__(
@@ -130,7 +132,7 @@ class ShardDataModule(LightningDataModule):
 
     @classmethod
     def describe_unopened(cls, init_args: Mapping[str, Any]) -> DataDescription:
-        """Return what dataset.json says about the data, or the defaults if there is no data set yet.
+        """Return the description of the data in dataset.json, or the defaults if there is no data set yet.
 
         Args:
             init_args: The arguments for this class in a configuration.
@@ -141,7 +143,7 @@ class ShardDataModule(LightningDataModule):
             return DataDescription()
 
     def read_captions(self, split: str, samples: int) -> tuple[list[str], bool]:
-        """Return the captions of up to ``samples`` samples that training may use, and whether they are all captions."""
+        """Return the captions of up to ``samples`` samples that training may use, and whether this covers the split."""
         index = self.split(split)
         chosen = (usable_captions(captions, self.caption) for captions in read_captions(index, samples))
         return [caption for captions in chosen for caption in captions], len(index) <= min(
@@ -164,7 +166,7 @@ class ShardDataModule(LightningDataModule):
             self._splits[name] = BucketedSplit(info, index, self.base_size, self.buckets)
         if not len(self.split("train")):
             command = command_line("data", "validate", operand(self.path))
-            raise RunError(f"{self.path}: no readable training sample; check it with: {command}")
+            raise RunError(f"{self.path}: no readable training sample; check the data set with: {command}")
         if (remote := self.split("train").remote) is not None:
             require_room_for_plan(remote, self.window)
         log_problems(self.path, self._splits)
@@ -249,8 +251,8 @@ class ShardDataModule(LightningDataModule):
         """Resume after the number of batches in ``state_dict``.
 
         Raises:
-            RunError: A setting that determines the order of the data has changed, and ``allow_changes`` is not set. Or
-                another data module saved the checkpoint.
+            RunError: Another data module saved the checkpoint, or a setting that determines the order of the data has
+                changed and ``allow_changes`` is not set.
         """
         ranks = self._world()[0]
         changes = order_changes(self.path, state_dict, self._order_settings(), allow_changes=self.allow_changes)

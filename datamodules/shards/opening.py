@@ -1,4 +1,4 @@
-"""Opens a data set by the path in a configuration: a local folder, or an address in remote storage."""
+"""Opens the data set at the path in a configuration: a local folder, or an address in remote storage."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -70,7 +70,7 @@ def open_dataset(path: str | Path) -> OpenDataset:
 
 
 def describe_info(info: DatasetInfo) -> DataDescription:
-    """Return what a run needs to know from dataset.json."""
+    """Return the properties in dataset.json that a run checks and records."""
     return DataDescription(
         stored_autoencoder=info.autoencoder,
         stored_text_encoders=info.text_encoders,
@@ -84,7 +84,7 @@ def require_dataset(path: str) -> None:
     """Check that a path leads to a complete data set.
 
     Raises:
-        ConfigError: The path does not lead to a data set. The message names the command that builds one.
+        ConfigError: The path does not lead to a data set. The message contains the command that builds the data set.
     """
     if protocol_of(path) is not None:
         RemoteDataset(path).read_info()

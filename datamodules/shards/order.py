@@ -2,10 +2,10 @@
 
 Each epoch uses every row of the index exactly once. Shards are shuffled, rows are shuffled within a window of shards,
 and all rows of a batch share a bucket. Rows that do not fill a batch at the end of a window are carried over to the
-next one, and their batches come first there. Therefore, a loader needs the shards of at most two windows at a time. The
-order names them, so that shards in remote storage are fetched in advance. Every rank gets the same number of
-batches, so an epoch's number of batches is a multiple of the number of ranks. If there are too few rows for that, the
-epoch's first batches are repeated at its end.
+next window, in which their batches come first. Therefore, a loader needs the shards of at most two windows at a time.
+The order lists these shards, so that shards in remote storage are fetched in advance. Every rank gets the same number
+of batches, so the number of batches in an epoch is a multiple of the number of ranks. If there are too few rows for
+that, the first batches of the epoch are repeated at its end.
 """
 
 from collections import deque
@@ -27,10 +27,10 @@ class BatchRequest(NamedTuple):
     """A request for the loader to fetch the rows of one rank's batch.
 
     Attributes:
-        epoch: Number of the epoch.
+        epoch: Index of the epoch.
         rows: Rows of the index.
-        keep: Shards that this batch and the following ones need, in the order of need.
-        ahead: Shards that are needed next.
+        keep: Shards that this batch and the following batches need, in the order in which they are needed.
+        ahead: Shards that are needed after ``keep``.
     """
 
     epoch: int
@@ -43,11 +43,11 @@ class Window(NamedTuple):
     """The batches of all ranks that are shuffled together.
 
     Attributes:
-        epoch: Number of the epoch.
+        epoch: Index of the epoch.
         shards: The window's shards.
-        batches: Rows of each batch. Batch i of an epoch belongs to rank i % world_size.
-        carried: For each of the first batches, the shards of earlier windows that this batch and later ones need. The
-            other batches need none.
+        batches: Rows of each batch. Rank i % world_size processes batch i of an epoch.
+        carried: For each of the first batches, the shards of earlier windows that this batch and later batches need.
+            The remaining batches need no such shards.
     """
 
     epoch: int
@@ -83,7 +83,7 @@ def _split_evenly(count: int, size: int) -> list[int]:
 
 
 def repeat_to_multiple(batches: Iterable[NDArray[np.int64]], world_size: int) -> Iterator[NDArray[np.int64]]:
-    """Yield the batches, and repeat the first ones until their number is a multiple of ``world_size``."""
+    """Yield the batches, and then repeat the first batches until the total is a multiple of ``world_size``."""
     first: list[NDArray[np.int64]] = []
     count = 0
     for count, batch in enumerate(batches, start=1):
@@ -109,7 +109,7 @@ def epoch_windows(
         buckets: (N,) bucket of each row.
         batch_size: Rows of a full batch.
         seed: Seed of the order.
-        epoch: Number of the epoch. Each epoch has its own order.
+        epoch: Index of the epoch. Each epoch has a different order.
         world_size: Number of ranks.
         window: Number of shards whose rows are shuffled together. A larger window shuffles better; a smaller
             window keeps fewer files open.
@@ -229,7 +229,7 @@ def batches_per_epoch(buckets: NDArray[np.integer], batch_size: int, world_size:
 
 
 def divides_equally(buckets: NDArray[np.integer], batch_size: int, start: int, world_sizes: tuple[int, int]) -> bool:
-    """Return whether a run can continue its sequence of batches with another number of ranks, without repeating any.
+    """Return whether a run can continue its sequence of batches exactly with another number of ranks.
 
     Args:
         buckets: (N,) bucket of each row.
@@ -255,7 +255,8 @@ def validation_batches(
 ) -> list[BatchRequest]:
     """Return one rank's validation batches, in the order of their first rows.
 
-    They use every row once, or some rows twice if there are too few to give every rank the same number of batches.
+    The batches of all ranks contain every row once. If there are too few rows for every rank to have the same number of
+    batches, some rows are repeated.
 
     Args:
         shards: (N,) shard of each row, ascending.
@@ -276,7 +277,7 @@ def validation_batches(
 
 
 def _with_shards(batches: Sequence[NDArray[np.int64]], shards: NDArray[np.integer], window: int) -> list[BatchRequest]:
-    """Return requests for the batches that name their shards, and up to ``window`` shards of the next batches."""
+    """Return a request for each batch, with the shards of the batch and up to ``window`` shards of later batches."""
     needed = [np.unique(shards[rows]).astype(np.int64) for rows in batches]
     ahead: deque[int] = deque(maxlen=window)
     requests = []

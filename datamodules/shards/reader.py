@@ -1,4 +1,4 @@
-"""Reads single samples from shards by their row in the index."""
+"""Reads individual samples from shards, given their rows in the index."""
 
 import io
 import os
@@ -22,7 +22,7 @@ _REMOTE_CAPTION_SHARDS = 2
 
 
 class RawSample(NamedTuple):
-    """A sample's key in its shard, and the contents of its members by extension."""
+    """A sample's key in its shard, and a mapping from extensions to the contents of its members."""
 
     key: str
     members: dict[str, bytes]
@@ -47,7 +47,8 @@ class ShardReader:
         """Parse the members of a row's sample without decoding its payload.
 
         Raises:
-            SampleError: The sample violates the schema or, in the tar of another program, has no image or caption.
+            SampleError: The sample violates the schema or, in a tar that another program wrote, lacks an image or a
+                caption.
         """
         index = self.index
         if index.rules is None:
@@ -72,7 +73,7 @@ class ShardReader:
         content = self._read_bytes(row)
         try:
             return _split_plain_members(content) or _split_members(content)
-        except Exception as error:  # tarfile raises exceptions of many kinds for damaged headers
+        except Exception as error:  # tarfile raises many types of exceptions for damaged headers
             raise SampleError(f"the shard has changed since it was indexed ({error})") from error
 
     def _read_bytes(self, row: int) -> bytes:
@@ -94,7 +95,7 @@ class ShardReader:
             return self._files[shard]
         while len(self._files) >= _MAX_OPEN_FILES:
             os.close(self._files.popitem(last=False)[1])
-        # Without O_NONBLOCK, opening a pipe would wait for a writer. The flag does not affect files.
+        # Without O_NONBLOCK, opening a pipe would wait for a writer. The flag does not affect regular files.
         self._files[shard] = os.open(self.index.file_of(shard), os.O_RDONLY | os.O_NONBLOCK)
         return self._files[shard]
 
@@ -113,10 +114,10 @@ class ShardReader:
 
 
 def tar_sample_id(tar: str, key: str) -> str:
-    """Return the ID of a sample in the tar of another program.
+    """Return the ID of a sample in a tar that another program wrote.
 
     Args:
-        tar: Path of the tar in its folder.
+        tar: Path of the tar, relative to the folder of the tars.
         key: Key of the sample.
     """
     return path_text(Path(tar) / key)
@@ -125,13 +126,13 @@ def tar_sample_id(tar: str, key: str) -> str:
 def readable_captions(index: SplitIndex) -> int:
     """Return the number of samples, from the start of the split, whose captions can be read at little cost.
 
-    For a split in remote storage, these are the samples of the first shards, because each is downloaded as a whole.
+    For a split in remote storage, only the samples of the first shards count, because shards are downloaded as a whole.
     """
     return len(index) if index.remote is None else int(np.searchsorted(index.shard, _REMOTE_CAPTION_SHARDS))
 
 
 def read_captions(index: SplitIndex, samples: int) -> Iterator[tuple[str, ...]]:
-    """Yield the captions of up to ``samples`` evenly spaced samples among the ``readable_captions``."""
+    """Yield the captions of up to ``samples`` evenly spaced samples among the first ``readable_captions`` samples."""
     reader = ShardReader(index)
     rows = readable_captions(index)
     for row in np.linspace(0, rows - 1, min(samples, rows)).round().astype(int).tolist():
@@ -146,7 +147,7 @@ def _split_plain_members(content: bytes) -> RawSample | None:
     This is three times as fast as ``_split_members``, which takes a fifth as long as decoding a small image.
 
     Returns:
-        None if a header has several blocks.
+        The sample, or None if a header has several blocks.
     """
     key, members, offset = "", {}, 0
     while offset < len(content):

@@ -19,21 +19,21 @@ _LOCK = ".lock"
 
 
 def hold_write_lock(folder: Path) -> AbstractContextManager[None]:
-    """Return a context that holds the folder's lock.
+    """Return a context manager that holds the folder's lock.
 
     Raises:
         RunError: Another process holds the lock.
     """
-    message = f"{folder}: another process is writing to it; wait until it finishes, or choose another folder"
+    message = f"{folder}: another process is writing to this folder; wait until it finishes, or choose another folder"
     return hold_lock(folder / _LOCK, message)
 
 
 def replace_contents(folder: Path, parts: Sequence[str]) -> None:
-    """Replace the folder's contents with those in ``folder / BUILDING``. The caller holds the lock.
+    """Replace the folder's contents with those in ``folder / BUILDING``. The caller must hold the lock.
 
     Args:
         folder: The folder.
-        parts: Names of the files and folders to replace. The last one marks the contents as complete.
+        parts: Names of the files and folders to replace. The last part marks the contents as complete.
     """
     (folder / BUILDING).rename(folder / _REPLACING)
     _move_parts(folder, parts)
@@ -62,7 +62,8 @@ def _move_parts(folder: Path, parts: Sequence[str]) -> None:
     new = folder / _REPLACING
     old = new / "old"
     old.mkdir(exist_ok=True)
-    # The part that marks the contents as complete is removed first and added last, so no process reads a mixture.
+    # The part that marks the contents as complete is removed first and added last, so that no process reads a mixture
+    # of old and new parts.
     for part in (parts[-1], *parts[:-1]):
         if (new / part).exists() and os.path.lexists(folder / part):
             (folder / part).rename(old / part)

@@ -17,8 +17,8 @@ class BuildReport:
         path: Folder of the data set.
         train: Number of training samples.
         validation: Number of validation samples.
-        skips: Images that could not be used, or that a filter left out.
-        notes: What else was left out or changed, and what looks like a mistake.
+        skips: Images that could not be used or that a filter left out.
+        notes: Lines about other things that were left out or changed, and about possible mistakes.
     """
 
     path: Path

@@ -13,13 +13,16 @@ _DEFAULTS = {"buckets": "aspect", "order": 1}
 def order_changes(
     path: Path | str, recorded: Mapping[str, Any], current: Mapping[str, Any], *, allow_changes: bool
 ) -> dict[str, str]:
-    """Return which settings that determine the order of the data differ from those of the checkpoint, with both values.
+    """Compare the settings that determine the order of the data with those in the checkpoint.
 
     Args:
         path: The data set.
         recorded: The state in the checkpoint.
-        current: The settings that determine the order.
+        current: The current settings.
         allow_changes: Accept changed settings instead of raising an error.
+
+    Returns:
+        A mapping from each changed setting to a description with both values.
 
     Raises:
         RunError: A setting has changed, or another data module saved the checkpoint.

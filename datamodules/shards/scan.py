@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 _BLOCK = tarfile.BLOCKSIZE
-MAX_LENGTH = 1 << 30  # largest sample in bytes, because a sample is read as a whole
+MAX_LENGTH = 1 << 30  # maximum size of a sample in bytes, because a sample is read as a whole
 # As in WebDataset, the key ends at the first dot of the file name.
 _NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)")
 
 
 class Member(NamedTuple):
-    """The position of a member's content in its shard, in bytes."""
+    """The extension of a member, and the position and size of its content in the shard in bytes."""
 
     extension: str
     offset: int
@@ -24,7 +24,7 @@ class Member(NamedTuple):
 
 @dataclass
 class MemberGroup:
-    """The adjacent members of one sample: bytes [offset, offset + length) of the shard."""
+    """The adjacent members of one sample, which occupy the bytes [offset, offset + length) of the shard."""
 
     key: str
     offset: int
@@ -32,7 +32,7 @@ class MemberGroup:
     members: list[Member]
 
     def problem(self) -> str | None:
-        """Return why the sample cannot be read, or None if it can."""
+        """Return the reason why the sample cannot be read, or None if it can be read."""
         names = [member.extension for member in self.members]
         if len(set(names)) < len(names):
             return f"member {min(name for name in names if names.count(name) > 1)} appears twice"
@@ -49,7 +49,7 @@ class BrokenShardError(Exception):
 
 
 def is_plain(info: tarfile.TarInfo) -> bool:
-    """Return whether a member is a file whose content is stored as it is, and not, for example, a link."""
+    """Return whether a member is a regular file, rather than, for example, a link or a sparse file."""
     return info.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not info.issparse()
 
 
@@ -72,7 +72,7 @@ def open_shard(path: Path) -> BinaryIO:
 
 
 def scan_shard(file: BinaryIO) -> Iterator[MemberGroup]:
-    """Yield the samples in order. A truncated last sample has only its complete members.
+    """Yield the samples in order. If the last sample is truncated, it contains only the complete members.
 
     Raises:
         BrokenShardError: The shard is damaged or truncated. The error is raised after the last readable sample.
@@ -118,13 +118,13 @@ def _scan_headers(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
         position = tar.offset
     except (BrokenShardError, OSError):
         raise
-    except Exception as error:  # tarfile raises exceptions of many kinds for damaged headers
+    except Exception as error:  # tarfile raises many types of exceptions for damaged headers
         raise BrokenShardError(position, f"not readable as tar ({str(error) or type(error).__name__})") from error
     _check_end(file, position)
 
 
 def _check_end(file: BinaryIO, position: int) -> None:
-    """Check that only zeros follow, because ``tarfile`` treats any unreadable header or block of zeros as the end."""
+    """Check that only zeros follow, because ``tarfile`` stops at any unreadable header or block of zeros."""
     file.seek(position)
     block = file.read(_BLOCK)
     if len(block) < _BLOCK:

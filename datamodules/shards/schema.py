@@ -4,9 +4,10 @@
     DATASET/train/00000.tar ...       a sample is a sequence of adjacent members that share a key:
     DATASET/validation/00000.tar ...    KEY.json and KEY.png|jpg|jpeg|webp or KEY.latent.safetensors
 
-KEY.json contains "id" (unique in the data set), "captions" (the short one first, then longer ones), "width" and
-"height" in pixels (for a latent, of the image that it encodes), and optionally "annotations" and "seed". An image has
-at most ``MAX_PIXELS``. The sides of the image that a latent encodes are multiples of ``SIDE_MULTIPLE``.
+KEY.json contains "id" (unique in the data set), "captions" (the short caption, followed by longer captions), "width"
+and "height" of the image in pixels, and optionally "annotations" and "seed". In a data set of latents, the size is that
+of the encoded image. An image has at most ``MAX_PIXELS``. The sides of an encoded image are multiples of
+``SIDE_MULTIPLE``.
 KEY.latent.safetensors contains a tensor "latent" (C, height / factor, width / factor), already normalized. The
 dataset.json of a data set of latents describes their autoencoder and records its "factor". If it also describes text
 encoders, KEY.latent.safetensors contains the embeddings of every caption (see ``text_layout``).
@@ -32,9 +33,9 @@ Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")
 PARTS = (*SPLITS, INFO_FILE)  # dataset.json is written last, so it marks the data set as complete
 IMAGE_EXTENSIONS = ("png", "jpg", "jpeg", "webp")
-IMAGE_FORMATS = ("PNG", "JPEG", "WEBP")  # stored images of other formats are not opened, whatever their extension
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP")  # stored images of other formats are not opened, regardless of extension
 LATENT_EXTENSION = "latent.safetensors"
-_ADDRESS = re.compile(r"\w+:/")  # a Path keeps only one of the two slashes of an address
+_ADDRESS = re.compile(r"\w+:/")  # a Path keeps only one of the two slashes in an address
 
 Kind = Literal["image", "latent"]
 
@@ -44,7 +45,7 @@ class SampleError(Exception):
 
 
 def reason_of(error: Exception) -> str:
-    """Return why a sample is unusable. Libraries raise exceptions of many kinds for damaged files."""
+    """Return why a sample is unusable, given any exception. Libraries raise many types for damaged files."""
     return str(error) if isinstance(error, SampleError) else f"{type(error).__name__}: {error}"
 
 
@@ -54,14 +55,14 @@ class Sample:
 
     Attributes:
         id: ID of the sample, unique in the data set.
-        captions: The short caption first, then longer ones.
+        captions: The short caption, followed by longer captions.
         width: Width of the image in pixels.
         height: Height of the image in pixels.
         payload: The encoded image or latent.
         extension: The payload's format, one of ``IMAGE_EXTENSIONS`` or ``LATENT_EXTENSION``.
         annotations: Ground truth about the image, which can be serialized as JSON.
-        seed: Seed that the sample was generated with.
-        formats: The formats that are opened, whatever the extension is.
+        seed: Seed with which the sample was generated.
+        formats: The image formats that are opened, regardless of the extension.
     """
 
     id: str
@@ -82,17 +83,17 @@ class DatasetInfo:
     Attributes:
         kind: Whether samples are images or latents.
         name: Short name of the data set.
-        source: Origin of the data, for human readers.
+        source: Human-readable origin of the data.
         samples: Number of samples per split.
         fingerprint: Hash of the shards.
-        autoencoder: Description of the autoencoder that encoded the latents; None for images.
+        autoencoder: Description of the autoencoder that encoded the latents, or None for images.
         text_encoders: Descriptions of the text encoders whose embeddings are stored with the latents.
-        teacher_text_encoders: The same for the text encoders of a teacher.
+        teacher_text_encoders: Descriptions of a teacher's text encoders whose embeddings are stored with the latents.
         encoded_from: Fingerprint of the images that were encoded.
         validation_is_train: Whether the validation split repeats the training split.
-        attribution: License and authors of the images, if they must be named; otherwise None.
+        attribution: License and authors of the images, or None if no attribution is required.
         imported: The layout from which the images were imported, their number, and how many each filter left out.
-        tars: Where the tars are and how they are read, if the data set consists of indexes only.
+        tars: Location of the tars and rules for reading them, if the data set consists only of indexes.
     """
 
     kind: Kind
@@ -111,7 +112,7 @@ class DatasetInfo:
 
     @property
     def text_layouts(self) -> dict[Group, list[TextLayout]]:
-        """The layouts of the stored text embeddings by group. A group without embeddings is empty."""
+        """The layouts of each group's text embeddings. The list of a group without embeddings is empty."""
         return {
             "text": [TextLayout.parse(encoder) for encoder in self.text_encoders],
             "teacher": [TextLayout.parse(encoder) for encoder in self.teacher_text_encoders],
@@ -124,7 +125,7 @@ def extensions_of(kind: Kind) -> tuple[str, ...]:
 
 
 def parse_metadata(raw: bytes, kind: Kind) -> dict[str, Any]:
-    """Parse and check the JSON member of a sample in a data set of this kind.
+    """Parse and check the JSON member of a sample in a data set of the given kind.
 
     Raises:
         SampleError: The member is not JSON, or a field is missing or has the wrong type.
@@ -171,7 +172,7 @@ def payload_extension(names: Collection[str], kind: Kind) -> str:
     """Return the extension of the payload, given the extensions of a sample's members.
 
     Raises:
-        SampleError: The sample does not have exactly one payload of this kind.
+        SampleError: The sample does not have exactly one payload of the given kind.
     """
     payloads = [name for name in names if name in extensions_of(kind)]
     if len(payloads) != 1:
@@ -182,7 +183,7 @@ def payload_extension(names: Collection[str], kind: Kind) -> str:
 
 
 def parse_sample(members: Mapping[str, bytes], kind: Kind) -> Sample:
-    """Parse a sample from its members {extension: content}, without decoding its payload.
+    """Parse a sample without decoding its payload. ``members`` maps the extensions of its members to their contents.
 
     Raises:
         SampleError: A member is missing or the JSON is invalid.
@@ -220,7 +221,7 @@ def serialize_sample(sample: Sample) -> dict[str, bytes]:
 
 
 def is_complete(dataset: Path) -> bool:
-    """Return whether a folder contains a complete data set. If replacing it was interrupted, finish that first."""
+    """Return whether a folder contains a complete data set. If a replacement was interrupted, it is finished first."""
     finish_replacement(dataset, PARTS)
     return (dataset / INFO_FILE).is_file()
 
@@ -229,11 +230,11 @@ def read_info(dataset: Path) -> DatasetInfo:
     """Read and check the dataset.json of a data set.
 
     Raises:
-        UserError: The folder or dataset.json does not exist, or dataset.json is invalid or has a different version.
+        UserError: The folder or dataset.json does not exist, or dataset.json is invalid or has an unsupported version.
     """
     path = dataset / INFO_FILE
     if _ADDRESS.match(str(dataset)):
-        raise UserError(f"{dataset}: this command reads local folders; copy the data set to one")
+        raise UserError(f"{dataset}: this command reads only local folders; copy the data set to a local folder")
     if not dataset.is_dir():
         raise UserError(f"{dataset}: no such data set; create one with: lightning data build")
     if not is_complete(dataset):
@@ -243,7 +244,7 @@ def read_info(dataset: Path) -> DatasetInfo:
         version = data["schema"]
         if version != VERSION:
             is_newer = isinstance(version, int) and version > VERSION
-            remedy = "a newer PocketDiT wrote it, so update PocketDiT" if is_newer else "build the data set again"
+            remedy = "update PocketDiT to a newer version" if is_newer else "build the data set again"
             raise UserError(f"{path}: schema {version!r} is not supported, expected {VERSION}; {remedy}")
         info = DatasetInfo(
             kind=data["kind"],

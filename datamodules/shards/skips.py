@@ -1,10 +1,10 @@
-"""Keeps track of what a build leaves out."""
+"""Counts and describes the images that a build leaves out."""
 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-UNUSABLE = "not usable"  # stands for the rule if no filter left out the image
+UNUSABLE = "not usable"  # replaces the rule if the image was not left out by a filter
 _MAX_ENTRIES = 10_000
 _MAX_NAMES, _MAX_LINES = 5, 20  # limits for the skipped images in a report
 
@@ -14,9 +14,9 @@ class SkippedImage:
     """A skipped image, folder, or table row.
 
     Attributes:
-        id: What was skipped.
-        reason: Why it was skipped.
-        rule: The filter that left it out, such as "--min-side 256", or the kind of the problem.
+        id: ID of the image, or name of the folder or row.
+        reason: Reason why it was skipped.
+        rule: The filter that excluded it, such as "--min-side 256", or the kind of problem.
     """
 
     id: str
@@ -29,12 +29,12 @@ class SkippedImage:
 
 @dataclass
 class SkipLog:
-    """Counts what is skipped, in memory that does not grow with the source.
+    """Counts what a build skips. The memory use does not grow with the size of the source.
 
     Attributes:
         entries: The first ``_MAX_ENTRIES`` skipped images, folders, and table rows.
         total: Number of skipped images, folders, and table rows.
-        by_rule: Their number per rule.
+        by_rule: Number of skipped images, folders, and table rows per rule.
     """
 
     entries: list[SkippedImage] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Lists the files of a user's folder, following links, so that every file is either used or accounted for."""
+"""Lists the files in a user's folder, following links, so that every file is either used or reported."""
 
 import re
 from collections import Counter
@@ -9,7 +9,7 @@ from pathlib import Path
 from datamodules.shards.images import IMAGE_SUFFIXES
 from datamodules.shards.skips import SkippedImage
 
-# Names of folders that contain a split the user made, such as train, val2017, test_set and TrainImages.
+# Names of folders that a user chose for the splits of a data set, such as train, val2017, test_set and TrainImages.
 _SPLIT_NAMES = {
     "train": "train|training",
     "validation": "val|valid|validation|dev",
@@ -26,7 +26,7 @@ class Listing:
         folder: The folder.
         images: Files with the suffix of an image, sorted.
         others: All other files, sorted.
-        hidden: Number of files and folders whose name starts with a dot.
+        hidden: Number of files and folders whose names start with a dot.
         skipped: Folders and other entries that cannot be read.
     """
 
@@ -38,11 +38,11 @@ class Listing:
 
 
 def list_folder(folder: Path, exclude: Path | None = None) -> Listing:
-    """List a folder and its subfolders, including linked ones. A folder that several links lead to is listed once.
+    """List a folder and its subfolders, following links. A folder to which several links lead is listed once.
 
     Args:
         folder: The folder.
-        exclude: A folder to leave out, for example because it contains the output.
+        exclude: A folder to ignore, for example because it contains the output.
     """
     listing = Listing(folder)
     seen = {_identity(exclude)} if exclude is not None and exclude.is_dir() else set()
@@ -53,7 +53,7 @@ def list_folder(folder: Path, exclude: Path | None = None) -> Listing:
             identity = _identity(current)
             if identity in seen:
                 if current.is_symlink():
-                    reason = "not read: it is a link to a folder that is read already"
+                    reason = "not read: it is a link to a folder that is already read"
                     listing.skipped.append(SkippedImage(name_of(current, folder), reason))
                 continue
             seen.add(identity)
@@ -86,7 +86,7 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 def path_text(path: Path) -> str:
-    r"""Return a path as text. Bytes that are not UTF-8 and control characters become escapes such as \xe9 and \n."""
+    r"""Return a path as text, in which invalid UTF-8 bytes and control characters are escaped, as in \xe9 and \n."""
     return "".join(map(_printable, path.as_posix()))
 
 
@@ -97,7 +97,7 @@ def _printable(char: str) -> str:
 
 
 def is_file(path: Path) -> bool:
-    """Return whether a file exists, even for names that no file can have, for example because they are too long."""
+    """Return whether a file exists. For impossible paths, for example ones that are too long, return False."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -105,20 +105,20 @@ def is_file(path: Path) -> bool:
 
 
 def name_of(path: Path, folder: Path) -> str:
-    """Return the path as text (see ``path_text``), relative to the folder if the folder contains it."""
+    """Return a path as text (see ``path_text``), relative to the folder if the path is inside the folder."""
     return path_text(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
 
 def split_of_folders(names: Iterable[str]) -> dict[str, str | None]:
-    """Return the splits that a user's own folders stand for.
+    """Determine the splits of a user's folders from the names of the folders.
 
     Args:
-        names: Names of folders that contain images and are next to each other.
+        names: Names of sibling folders that contain images.
 
     Returns:
-        "train", "validation", or None for images to leave out, by the name of the folder. It is empty if no folder is
-        for training, or none is for validation or tests. Test images are used for validation if no folder is for
-        validation.
+        A mapping from folder names to "train", "validation", or None for folders to leave out. It is empty unless at
+        least one folder is for training and one is for validation or tests. Test images are used for validation if no
+        folder is for validation.
     """
     roles = {name: role for name in names if (role := _role(name))}
     if "train" not in roles.values() or len(set(roles.values())) < 2:

@@ -1,4 +1,4 @@
-"""Stateless random numbers. They are pure functions of integers, so resuming does not require a generator's state.
+"""Stateless random numbers, which are pure functions of integers, so resuming does not require a generator's state.
 
 The generator applies SplitMix64 (Steele, Lea, Flood 2014) to a tuple of integers. The numbers are the same on every
 machine and with every version of NumPy.
@@ -15,7 +15,7 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 
 class Purpose(IntEnum):
-    """Purpose of a draw. As the first integer, it makes draws for different purposes independent of each other."""
+    """Purpose of a draw. It is the first integer, so that draws for different purposes are independent."""
 
     SHARDS = 0
     SAMPLES = 1

@@ -47,7 +47,7 @@ def describe_dataset(
         buckets: Shape of the buckets.
         max_crop: Count the images that lose more than this share of their area to cropping.
         max_enlargement: Count the images that are scaled up by more than this factor.
-        text_encoders: Count the captions that these do not see in full.
+        text_encoders: Text encoders for which to count the captions that they do not see in full.
 
     Raises:
         UserError: The data set does not exist or is incomplete.
@@ -94,7 +94,7 @@ def latent_statistics(
 
     Args:
         path: Folder of the data set.
-        autoencoder: Encodes the samples if they are images.
+        autoencoder: Autoencoder that encodes the samples if they are images.
         base_size: Base size of the buckets to which images are cropped.
         buckets: Shape of these buckets.
         count: Number of samples to use.
@@ -199,7 +199,7 @@ def _size_table(index: SplitIndex) -> str:
 
 
 def _describe_losses(index: SplitIndex, losses: CropLosses) -> str:
-    """Describe what cropping and scaling throw away, with the ID of a sample of the worst size."""
+    """Describe the losses from cropping and scaling, with the IDs of samples that have the largest losses."""
     reader = ShardReader(index)
     sizes = np.stack([index.width, index.height], axis=1)
     distinct, rows, counts = np.unique(sizes, axis=0, return_index=True, return_counts=True)
@@ -230,7 +230,7 @@ def _bucket_table(index: SplitIndex, base_size: int, shape: BucketShape) -> str:
 
 
 def _caption_table(index: SplitIndex, coverage: CaptionCoverage) -> str:
-    """Tabulate the number and length of the captions of up to ``_MAX_CAPTIONS`` samples, and add them to a coverage."""
+    """Tabulate the number and length of captions of up to ``_MAX_CAPTIONS`` samples, and add them to ``coverage``."""
     first: list[int] = []
     others: list[int] = []
     numbers: list[int] = []

@@ -14,7 +14,10 @@ from pocketdit.encoders.contract import TextTokens
 def read_text(
     tensors: Mapping[str, Tensor], group: Group, layouts: Sequence[TextLayout], caption: int | Literal["blank"]
 ) -> list[Tensor]:
-    """Return the tokens of a caption or of the empty caption by each encoder of a group, (L, width) in the stored type.
+    """Return the embeddings of a caption, or of the empty caption, from each encoder of a group.
+
+    Returns:
+        One tensor (L, width) per encoder, in the stored type.
 
     Raises:
         SampleError: A tensor is missing, is not finite, or has the wrong type or shape.
@@ -48,9 +51,9 @@ def _read(tensors: Mapping[str, Tensor], name: str, layout: TextLayout) -> Tenso
 
 
 def pad_text(captions: Sequence[Tensor], layout: TextLayout) -> TextTokens:
-    """Return B captions, (L, width) each, as a batch that is padded as the encoder pads it.
+    """Combine the embeddings of B captions, (L, width) each, into a batch with the same padding as the encoder's.
 
-    The embeddings keep their stored type, so that no more bytes than necessary are sent to the device.
+    The embeddings keep their stored type, so that no more bytes than necessary are copied to the device.
     """
     length = layout.padded_to or max(len(tokens) for tokens in captions)
     embeddings = torch.zeros(len(captions), length, layout.width, dtype=captions[0].dtype)

@@ -1,11 +1,11 @@
-"""Data sets that consist of indexes only, which refer to the tars of another program.
+"""Data sets that consist only of indexes, which refer to tars that another program wrote.
 
-    DATASET/dataset.json                   "tars": where the tars are, and which members contain images and captions
-    DATASET/train/index.safetensors        for each sample, its tar, its bytes, and the size of the upright image
+    DATASET/dataset.json                   "tars": location of the tars, and which members contain images and captions
+    DATASET/train/index.safetensors        for each sample: its tar, its position, and the size of the upright image
     DATASET/validation/index.safetensors
 
-The tars stay where they are: in another folder, in remote storage, or in the folder of the data set itself. Captions
-are read from the tars. An index records the size and the version of each tar, so that changes are noticed.
+The tars remain in another folder, in remote storage, or in the folder of the data set itself. Captions are read from
+the tars. An index records the size and the version of each tar, so that changes are detected.
 """
 
 import hashlib
@@ -33,8 +33,8 @@ class TarSource:
     """The tars to which the indexes of a data set refer.
 
     Attributes:
-        address: Absolute path or remote address of their folder, or ``IN_PLACE`` for the data set's own folder.
-        rules: Which members contain images and captions.
+        address: Absolute path or remote address of the tars' folder, or ``IN_PLACE`` for the data set's own folder.
+        rules: Rules that determine which members contain images and captions.
     """
 
     address: str
@@ -71,13 +71,13 @@ def parse_tar_source(dataset: str, description: Mapping[str, Any]) -> TarSource:
 
 
 class TarRecord(NamedTuple):
-    """How an index identifies a tar.
+    """The properties by which an index identifies a tar.
 
     Attributes:
-        name: Its path in the folder of the tars.
-        size: Its size in bytes.
-        version: The time of its last change in nanoseconds or, in remote storage, its ETag.
-        headers: Hash of the names, positions and sizes of its members.
+        name: Path of the tar, relative to the folder of the tars.
+        size: Size of the tar in bytes.
+        version: Modification time in nanoseconds or, in remote storage, the ETag.
+        headers: Hash of the names, positions and sizes of the tar's members.
     """
 
     name: str
@@ -91,10 +91,10 @@ def read_tar_index(folder: Path, rules: MemberRules) -> tuple[SplitIndex, list[T
 
     Args:
         folder: The folder that contains the index.
-        rules: Which members contain images and captions.
+        rules: Rules that determine which members contain images and captions.
 
     Raises:
-        UserError: The file is missing, damaged, or written by another version.
+        UserError: The file is missing or damaged, or was written by another version.
     """
     path = folder / INDEX_FILE
     content = read_columns(path, "image")
@@ -119,10 +119,10 @@ def _is_inside(name: str) -> bool:
 
 
 def require_unchanged(root: Path, index: SplitIndex, records: Sequence[TarRecord]) -> None:
-    """Check that the local tars are those that were indexed.
+    """Check that local tars have not changed since they were indexed.
 
-    A tar whose time of change differs, for example because it was copied, must have the same members as before. If the
-    index can be written, it then records the new time.
+    If the modification time of a tar differs, for example because the tar was copied, its members must be the same as
+    before. The new time is then written to the index, if possible.
 
     Raises:
         RunError: A tar is missing or has changed.
@@ -147,7 +147,7 @@ def _current_record(root: Path, record: TarRecord) -> TarRecord:
             headers = hash_headers(file)
     except (OSError, UnicodeEncodeError, BrokenShardError) as error:
         reason = getattr(error, "strerror", None) or getattr(error, "reason", error)
-        raise RunError(f"{path_text(path)}: cannot be read ({reason}); the data set is an index of it") from error
+        raise RunError(f"{path_text(path)}: cannot be read ({reason}); the data set refers to it") from error
     if headers != record.headers:
         raise changed(path, "its members differ")
     return record._replace(version=version)
@@ -185,12 +185,13 @@ def hash_headers(tar: BinaryIO) -> str:
 
 
 def require_own_shards(out: Path) -> None:
-    """Check that a data set may be replaced. Its folder may contain the tars of another program.
+    """Check that a folder does not contain an index of tars, because it may also contain the tars themselves.
 
     Raises:
-        UserError: The data set is an index of tars.
+        UserError: The folder contains an index of tars.
     """
     if is_complete(out) and read_info(out).tars is not None:
         raise UserError(
-            f"{out}: contains an index of tars, which only lightning data index replaces; choose another folder"
+            f"{out}: contains an index of tars, which only the command lightning data index may replace; choose "
+            "another folder"
         )

@@ -1,9 +1,10 @@
 """How text embeddings are stored in the samples of an encoded data set.
 
-The tensor of a caption is (L, width) for its L visible tokens, without padding. It is named after the group of text
-encoders, the number of the encoder in its group and the number of the caption, as in "text.0.2". The group "text"
-contains the text encoders of the network that is trained, and the group "teacher" those of its teacher. For the latter,
-"teacher.0.blank" contains the tokens of the empty caption, because a teacher may have visible tokens for it.
+The tensor of a caption has the shape (L, width) for the caption's L visible tokens, without padding. Its name consists
+of the group of text encoders, the index of the encoder in the group, and the index of the caption, as in "text.0.2".
+The group "text" contains the text encoders of the network that is trained, and the group "teacher" contains those of
+its teacher. The tensor "teacher.0.blank" contains the embeddings of the empty caption, for which a teacher may have
+visible tokens.
 """
 
 from collections.abc import Mapping
@@ -21,8 +22,8 @@ class TextLayout:
     Attributes:
         width: Size of each embedding.
         max_tokens: Maximum number of tokens.
-        padded_to: Number of tokens to which the encoder pads every caption. None if it pads the captions of a batch to
-            the longest of them.
+        padded_to: Number of tokens to which the encoder pads every caption. None if the encoder pads captions to the
+            length of the longest caption in the batch.
     """
 
     width: int
@@ -45,5 +46,5 @@ class TextLayout:
 
 
 def tensor_name(group: Group, encoder: int, caption: int | Literal["blank"]) -> str:
-    """Return the name of the tensor that stores the tokens of a caption or, for ``BLANK``, of the empty caption."""
+    """Return the name of the tensor that stores the embeddings of a caption or, for ``BLANK``, of the empty caption."""
     return f"{group}.{encoder}.{caption}"

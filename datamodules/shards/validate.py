@@ -31,7 +31,7 @@ class ValidationReport:
         path: Folder of the data set.
         samples: Number of valid samples per split.
         problems: One line per problem.
-        notes: One line for each text encoder that does not see all of the captions.
+        notes: One line for each text encoder that does not see all captions in full.
     """
 
     path: Path
@@ -52,12 +52,12 @@ def validate_dataset(path: Path, text_encoders: Sequence[TextEncoder] = ()) -> V
     The validation checks the members, JSON fields, and captions of each sample, whether an image can be decoded and has
     the recorded size, and whether a latent has the right shape and is finite. It also checks for duplicate keys and
     IDs, IDs that occur in both splits, truncated or empty shards, and the number of samples in dataset.json. If there
-    is no other problem, it checks the fingerprint of the shards. Additional members of samples are ignored. If the data
-    set is an index of tars, it checks that they have not changed, and the samples that are indexed.
+    is no other problem, it checks the fingerprint of the shards. Additional members of samples are ignored. In a data
+    set that is an index of tars, only the indexed samples are checked, and the tars must not have changed.
 
     Args:
         path: Folder of the data set.
-        text_encoders: Note how many captions these do not see in full.
+        text_encoders: Text encoders for which to count the captions that they do not see in full.
     """
     report = ValidationReport(path)
     try:
@@ -88,7 +88,10 @@ def validate_dataset(path: Path, text_encoders: Sequence[TextEncoder] = ()) -> V
 
 
 def compute_fingerprint(path: Path) -> str:
-    """Compute the fingerprint that the writer records: a hash of the splits' hashes, each over its shards' hashes."""
+    """Compute the fingerprint that the writer records.
+
+    The fingerprint is a hash of the splits' hashes. A split's hash is a hash of its shards' hashes.
+    """
     fingerprint = hashlib.sha256()
     for split in SPLITS:
         digest = hashlib.sha256()
@@ -130,7 +133,7 @@ def _check_split(folder: Path, info: DatasetInfo, report: ValidationReport, cove
 def _check_indexed_split(
     path: Path, split: str, info: DatasetInfo, report: ValidationReport, coverage: CaptionCoverage
 ) -> set[str]:
-    """Do the same as ``_check_split`` for an index of tars, in which only the indexed samples count."""
+    """Check a split like ``_check_split``, but for an index of tars, in which only the indexed samples count."""
     ids: set[str] = set()
     try:
         index = LocalDataset(path).load_index(split, info)
@@ -147,7 +150,7 @@ def _check_indexed_split(
             problems = _check_payload(sample, info)
             coverage.add(sample.captions)
             ids.add(sample.id)
-        except Exception as error:  # whatever error a broken sample causes, the next one is checked too
+        except Exception as error:  # a broken sample can raise any exception, but must not end the validation
             problems = [reason_of(error)]
         report.problems += [f"{index.shard_path(row)}: {key}: {problem}" for problem in problems]
         report.samples[split] += not problems
@@ -162,7 +165,7 @@ def _scan_samples(path: Path, info: DatasetInfo) -> Iterator[tuple[str, Sample] 
             for group in scan_shard(file):
                 try:
                     yield group.key, _parse_group(file, group, info)
-                except Exception as error:  # a broken sample can cause any error, but must not end the validation
+                except Exception as error:  # a broken sample can raise any exception, but must not end the validation
                     yield f"sample {group.key}: {reason_of(error)}"
     except BrokenShardError as error:
         yield f"byte {error.offset}: {error.reason}"

@@ -1,7 +1,7 @@
 """Writes data sets. The same samples always produce the same bytes.
 
-A data set is built in a hidden folder inside its own folder, and moved to its place when it is complete. A build that
-can be resumed keeps this folder with its finished shards until then.
+A data set is built in a hidden folder inside its own folder, and moved into place when it is complete. If a build is
+interrupted and can be resumed, the hidden folder and its finished shards are kept.
 """
 
 import hashlib
@@ -39,22 +39,23 @@ _KEY = "key"  # file that identifies the build
 class DatasetWriter:
     """A context manager that writes a data set.
 
-    Exiting the context without an error completes the data set and replaces the previous one. Until then, and if the
-    writer fails or is killed, the previous data set stays as it is. The next writer for the same folder starts over,
-    unless both have the same ``resume_key``. Then the samples of finished shards are only counted.
+    Exiting the context without an error completes the data set and replaces the previous data set. Until then, and if
+    the writer fails or is killed, the previous data set remains unchanged. After an interruption, a writer with the
+    same ``resume_key`` resumes the build, and only counts the samples that are already in finished shards. Any other
+    writer starts over.
 
     Args:
         out: Folder of the data set.
         kind: Whether samples are images or latents.
         name: Short name of the data set.
-        source: Origin of the data, for human readers.
+        source: Human-readable origin of the data.
         autoencoder: Description of the autoencoder that encoded the latents; required for kind "latent".
         samples_per_shard: Number of samples at which a shard is complete. An incomplete shard is kept in memory.
         bytes_per_shard: Size in bytes at which a shard is complete.
-        overwrite: Replace a complete data set. Both need disk space until the new one is complete.
+        overwrite: Replace a complete data set. Both data sets occupy disk space until the new data set is complete.
         validation_is_train: Record that the validation split repeats the training split.
-        attribution: License and authors of the images, if they must be named.
-        resume_key: Identifies everything that determines the samples. None makes every build start over.
+        attribution: License and authors of the images, if attribution is required.
+        resume_key: String that identifies everything that determines the samples. With None, every build starts over.
 
     Raises:
         UserError: ``out`` contains a complete data set and ``overwrite`` is false, or it contains the folder of a split
@@ -91,23 +92,23 @@ class DatasetWriter:
         with _name_folder(out):
             out.mkdir(parents=True, exist_ok=True)
             self._lock.enter_context(hold_write_lock(out))
-            _require_free(out, overwrite)  # another process may have finished in between
+            _require_free(out, overwrite)  # another process may have completed a data set in the meantime
             if not self._resume():
                 self._start_over()
 
     @property
     def workspace(self) -> Path:
-        """A folder for files of the build, which is removed together with it."""
+        """A folder for temporary files of the build. It is removed when the data set is complete."""
         return self._building / "workspace"
 
     @property
     def stored(self) -> dict[str, int]:
-        """Number of samples in finished shards, by split."""
+        """Number of samples in finished shards of each split."""
         return {name: split.stored for name, split in self._splits.items()}
 
     @property
     def added(self) -> dict[str, int]:
-        """Number of samples that were added, by split."""
+        """Number of samples added to each split."""
         return {name: split.total for name, split in self._splits.items()}
 
     def add(self, split: str, sample: Sample) -> None:
@@ -119,7 +120,7 @@ class DatasetWriter:
 
         Args:
             split: "train" or "validation".
-            load: Returns the sample.
+            load: Function that returns the sample.
         """
         with _name_folder(self._out):
             self._splits[split].add(lambda: self._serialize(load()))
@@ -130,7 +131,11 @@ class DatasetWriter:
         return serialize_sample(sample)
 
     def _resume(self) -> bool:
-        """Return whether there is an interrupted build with the same key, after reading which shards are finished."""
+        """Resume an interrupted build with the same key by reading its list of finished shards.
+
+        Returns:
+            Whether such a build exists and all of its finished shards are present.
+        """
         key = self._building / _KEY
         if self._resume_key is None or not key.is_file() or key.read_text(errors="replace") != self._resume_key:
             return False
@@ -163,7 +168,7 @@ class DatasetWriter:
                     remove(self._building)
 
     def _can_resume_after(self, error: BaseException | None) -> bool:
-        """Return whether the same command can succeed later: after an interruption, but not after invalid input."""
+        """Return whether the same command can resume the build: after an interruption, but not after invalid input."""
         is_wrong_input = isinstance(error, UserError) and not isinstance(error, RunError)
         return error is not None and self._resume_key is not None and not is_wrong_input
 
@@ -190,7 +195,7 @@ class DatasetWriter:
 
 @contextmanager
 def _name_folder(out: Path) -> Iterator[None]:
-    """Name the data set in operating system errors, such as that of a full disk, which do not name it themselves."""
+    """Add the path of the data set to errors of the operating system, such as a full disk."""
     try:
         yield
     except OSError as error:
@@ -198,11 +203,11 @@ def _name_folder(out: Path) -> Iterator[None]:
 
 
 def write_tar(path: Path, samples: Iterable[Mapping[str, Any]]) -> None:
-    """Write samples as a tar, whose bytes depend only on the samples, because owner and time are fixed.
+    """Write samples to a tar. The bytes depend only on the samples, because the owner and the time are fixed.
 
     Args:
         path: The tar.
-        samples: The members of each sample by extension, and its key as "__key__".
+        samples: For each sample, a mapping from extensions to member contents and from "__key__" to the sample's key.
     """
     with (
         path.open("wb") as file,
@@ -213,7 +218,7 @@ def write_tar(path: Path, samples: Iterable[Mapping[str, Any]]) -> None:
 
 
 class _SplitWriter:
-    """Writes the shards of a split, and lists the finished ones with their number of samples and their hash."""
+    """Writes the shards of a split, and records the number of samples and the hash of each finished shard."""
 
     def __init__(self, folder: Path, samples_per_shard: int, bytes_per_shard: int) -> None:
         self.total = self.stored = 0
@@ -228,7 +233,7 @@ class _SplitWriter:
     def resume(self) -> bool:
         """Read the list of finished shards, and return whether all of them exist.
 
-        A last line that was not written completely does not count.
+        An incomplete last line is ignored.
         """
         lines = self._list.read_bytes().splitlines(keepends=True) if self._list.exists() else []
         complete = [line for line in lines if line.endswith(b"\n")]
@@ -241,7 +246,7 @@ class _SplitWriter:
         return True
 
     def add(self, load: Callable[[], dict[str, bytes]]) -> None:
-        """Add a sample. ``load`` returns its members, and is not called if a finished shard contains the sample."""
+        """Add a sample. ``load`` returns its members, but is called only if no finished shard contains the sample."""
         self.total += 1
         if self.total <= self.stored:
             return

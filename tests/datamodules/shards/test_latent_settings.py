@@ -30,7 +30,7 @@ def fixture_latents(tmp_path: Path) -> Path:
     [
         ({"flip": True}, "data.init_args.flip: .* stores latents, which cannot be flipped"),
         ({"crop": "random"}, "data.init_args.crop: .* stores latents of center crops"),
-        ({"base_size": 128}, "data.init_args.base_size: is 128, but .* stores latents of base_size 64"),
+        ({"base_size": 128}, "data.init_args.base_size: is 128, but .* stores latents with base_size 64"),
     ],
 )
 def test_setting_that_would_be_ignored_is_rejected(latents: Path, options: dict[str, Any], message: str) -> None:
@@ -43,7 +43,7 @@ def test_aspect_buckets_are_rejected_if_latents_were_cropped_to_squares(tmp_path
     build_latents(tmp_path / "square", 4, 2, buckets="square")
     ShardDataModule(str(tmp_path / "square"), batch_size=2, buckets="square").setup()
     with pytest.raises(
-        ConfigError, match=r"data.init_args.buckets: is aspect, but .* stores latents of buckets square"
+        ConfigError, match=r"data.init_args.buckets: is aspect, but .* stores latents with buckets square"
     ):
         ShardDataModule(str(tmp_path / "square"), batch_size=2).setup()
 

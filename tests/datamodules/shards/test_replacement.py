@@ -110,7 +110,7 @@ def test_reader_does_not_interfere_with_a_replacement(
 ) -> None:
     path = make_dataset()
     overwrite_and_die(path, make_sample(7), step=4)
-    with hold_write_lock(path), pytest.raises(RunError, match="another process is writing to it"):
+    with hold_write_lock(path), pytest.raises(RunError, match="another process is writing to this folder"):
         read_info(path)
     assert train_ids(path) == ["train-7"]
 

@@ -144,7 +144,7 @@ def test_second_build_into_the_same_folder_is_refused_and_the_first_one_succeeds
     for _ in range(2):  # the first pass writes to an empty folder, the second overwrites the data set
         with DatasetWriter(tmp_path / "d", samples_per_shard=1, **options) as writer:
             writer.add("train", make_sample(0))
-            with pytest.raises(RunError, match="another process is writing to it"):
+            with pytest.raises(RunError, match="another process is writing to this folder"):
                 DatasetWriter(tmp_path / "d", **options)
             writer.add("train", make_sample(1))
         assert _read_all(tmp_path / "d") == ["short 0", "short 1"]
