@@ -248,7 +248,7 @@ def test_folders_without_wordnet_ids_name_their_class(source: Path) -> None:
     ("prepare", "layout", "reading", "message"),
     [
         (sources.write_coco, "tars", ReadOptions(), "contains no .tar file"),
-        (sources.write_coco, "table", ReadOptions(), "name the table itself"),
+        (sources.write_coco, "table", ReadOptions(), "pass the path of the table itself"),
         (
             sources.write_coco,
             None,

@@ -158,7 +158,9 @@ def test_folder_that_becomes_unusable_is_named(tmp_path: Path) -> None:
     cache = ShardCache(tmp_path, 2 * SIZE)
     (tmp_path / ".lock").unlink()
     (tmp_path / ".lock").mkdir()
-    with pytest.raises(RunError, match=rf"the cache {tmp_path} cannot be used \(Is a directory\); free space, change"):
+    with pytest.raises(
+        RunError, match=rf"the cache {tmp_path} cannot be used \(Is a directory\); free disk space, change"
+    ):
         _hold(cache, "a")
 
 
