@@ -13,7 +13,6 @@ Requires the extras litert and bench. Converting a network takes about 5 minutes
 """
 
 import json
-import resource
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -46,6 +45,7 @@ from pocketdit.export.litert.graphs import VELOCITY, example_inputs
 from pocketdit.export.litert.interpreter import LiteRTModel
 from pocketdit.export.litert.settings import LiteRTExport
 from pocketdit.files import write_atomically
+from pocketdit.memory import peak_bytes
 from pocketdit.training.compilation import compile_blocks
 from pocketdit.training.cost import count_parameters
 
@@ -158,8 +158,7 @@ def convert_one(name: str, runtime: str, models: Path, quick: bool) -> dict[str,
     module, inputs = NamedInputs(subject.network), make_inputs(subject)
     file = models / f"{name}.{FILES[runtime]}"
     result = convert_litert(module, inputs, file) if runtime == LITERT else convert_onnx(module, inputs, file)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    return {"parameters": count_parameters(subject.network), **result, "peak_gb": peak}
+    return {"parameters": count_parameters(subject.network), **result, "peak_gb": peak_bytes() / 1e9}
 
 
 def convert_litert(module: NamedInputs, inputs: dict[str, Tensor], file: Path) -> dict[str, Any]:

@@ -18,10 +18,11 @@ from typing import Any
 import pocketdit  # noqa: F401  (first, so that torchvision can be imported beside a CPU build of torch)
 
 # isort: split
-from benchmarks.timing import Ratio, argument_parser, peak_bytes, print_machine, run_child, table, verdict, write_result
+from benchmarks.timing import Ratio, argument_parser, print_machine, run_child, table, verdict, write_result
 from pocketdit.commands.main import main as lightning
 from pocketdit.config.experiment import kind_of
 from pocketdit.config.load import load
+from pocketdit.memory import peak_bytes
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 CHILD = "--child"

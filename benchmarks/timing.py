@@ -9,7 +9,6 @@ import json
 import math
 import os
 import platform
-import resource
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ import torch
 from tabulate import tabulate
 
 from pocketdit.files import write_atomically
+from pocketdit.memory import peak_bytes
 
 Seconds = list[float]
 Call = Callable[[], Any]
@@ -136,18 +136,6 @@ class PeakMemory:
     def growth(self) -> int:
         """Return the growth in bytes. Linux counts pages with a delay, so a negative difference is reported as 0."""
         return max(0, peak_bytes() - self.before)
-
-
-def peak_bytes() -> int:
-    """Return the peak memory of this process so far, in bytes."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    with suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM"):
-                return int(line.split()[1]) * 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def run_child(script: str, *arguments: str) -> Any:

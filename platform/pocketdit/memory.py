@@ -1,5 +1,8 @@
-"""Determines how much memory a process can use."""
+"""Determines how much memory a process can use, and how much it has used."""
 
+import resource
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -17,3 +20,21 @@ def available_memory() -> int | None:
     except (OSError, ValueError):
         return free
     return free if limit == "max" else min(free, int(limit) - used)
+
+
+def peak_bytes() -> int:
+    """Return the peak memory of this process so far, in bytes.
+
+    With a GPU, this is the memory allocated on it; without one, the resident set.
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) * 1024
+    # On Linux, this value can be that of the parent process, which is why /proc is preferred.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -33,10 +33,12 @@ def test_only_fetching_training_batches_counts_as_waiting(monkeypatch: pytest.Mo
     assert wait.seconds == 2.75
 
 
-def test_the_longest_wait_and_the_samples_of_all_processes_are_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_speed_and_memory_of_all_processes_are_logged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     now = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(speed, "gather", lambda own, processes: [own, (6, 3.0)])
+    monkeypatch.setattr(speed, "gather", lambda own, processes: [own, (6, 3.0, 5 * 10**12)])
     logged: list[dict[str, float]] = []
     logger = SimpleNamespace(log_metrics=lambda values, step: logged.append(values))
     trainer: Any = SimpleNamespace(global_step=3, world_size=2, loggers=[logger])
@@ -54,6 +56,7 @@ def test_the_longest_wait_and_the_samples_of_all_processes_are_logged(monkeypatc
             "speed/steps_per_second": 0.2,
             "speed/samples_per_second": 1.4,
             "speed/data_wait": 0.3,
+            "speed/peak_memory_gb": 5000.0,
             "speed/mfu": pytest.approx(0.05),
         }
     ]

@@ -1,4 +1,4 @@
-"""Measures a run's speed: throughput, time spent waiting for data, and model FLOPs utilization (MFU)."""
+"""Measures a run's speed (throughput, time spent waiting for data, model FLOPs utilization) and its peak memory."""
 
 import time
 from dataclasses import replace
@@ -10,6 +10,7 @@ from lightning.pytorch.profilers import Profiler
 from typing_extensions import override
 
 from pocketdit.config.experiment import AnyExperiment
+from pocketdit.memory import peak_bytes
 from pocketdit.running.callbacks import logged_step
 from pocketdit.running.cost_estimate import META, stage_cost
 from pocketdit.running.gathering import gather
@@ -67,7 +68,7 @@ def peak_steps(experiment: AnyExperiment) -> float | None:
 
 
 class Speed(Callback):
-    """Logs the speed since the previous report, every ``every`` steps.
+    """Logs the speed since the previous report and the peak memory so far, every ``every`` steps.
 
     Args:
         every: Number of optimizer steps between reports.
@@ -100,12 +101,13 @@ class Speed(Callback):
         if steps < self.every:
             return
         seconds = time.perf_counter() - self.start
-        processes = gather((self.samples, self.wait.seconds - self.waited), trainer.world_size)
+        processes = gather((self.samples, self.wait.seconds - self.waited, peak_bytes()), trainer.world_size)
         speed = {
             "speed/steps_per_second": steps / seconds,
-            "speed/samples_per_second": sum(samples for samples, _ in processes) / seconds,
+            "speed/samples_per_second": sum(samples for samples, _, _ in processes) / seconds,
             # The processes wait for each other, so the one that waits longest for its data delays all of them.
-            "speed/data_wait": max(waited for _, waited in processes) / seconds,
+            "speed/data_wait": max(waited for _, waited, _ in processes) / seconds,
+            "speed/peak_memory_gb": max(peak for _, _, peak in processes) / 1e9,
         }
         if self.peak is not None:
             speed["speed/mfu"] = steps / seconds / self.peak

@@ -1,6 +1,5 @@
 """Export a network to Core AI, as a bundle of packages with a manifest and a census."""
 
-import resource
 import shutil
 import time
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from pocketdit.export.coreai.graphs import coreai_graphs
 from pocketdit.export.coreai.manifest import package_entry
 from pocketdit.export.coreai.settings import CoreAIExport
 from pocketdit.export.coreai.verify import require_equal
+from pocketdit.memory import peak_bytes
 
 
 def export_coreai(settings: CoreAIExport) -> Path:
@@ -52,8 +52,7 @@ def export_coreai(settings: CoreAIExport) -> Path:
         write_manifest(temporary, content)
         if (folder / LATENCY).is_file():  # each record contains its package's hash, which shows if it is outdated
             shutil.copy(folder / LATENCY, temporary)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(f"peak memory {peak:.2f} GB")
+    print(f"peak memory {peak_bytes() / 1e9:.2f} GB")
     require_budget(censuses[TRANSFORMER], settings.budget)
     return folder
 

@@ -1,6 +1,5 @@
 """Export a network to Core ML, as a bundle of packages with a manifest and a census."""
 
-import resource
 import shutil
 import time
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from pocketdit.export.coreml.convert import convert
 from pocketdit.export.coreml.manifest import package_entry
 from pocketdit.export.coreml.settings import CoreMLExport
 from pocketdit.export.coreml.verify import require_equal
+from pocketdit.memory import peak_bytes
 
 
 def export_coreml(settings: CoreMLExport) -> Path:
@@ -52,8 +52,7 @@ def export_coreml(settings: CoreMLExport) -> Path:
         write_manifest(temporary, content)
         if (folder / LATENCY).is_file():  # each record contains its package's hash, which shows if it is outdated
             shutil.copy(folder / LATENCY, temporary)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(f"peak memory {peak:.2f} GB")
+    print(f"peak memory {peak_bytes() / 1e9:.2f} GB")
     require_budget(censuses[TRANSFORMER], settings.budget)
     return folder
 
