@@ -110,6 +110,35 @@ def sample_images(sampler: ImageSampler, prompts: PromptSet, root: Path, rank: R
     return ImageSet(prompts, images, provenance)
 
 
+def stored_images(root: Path) -> list[ImageSet]:
+    """Read the image sets that ``sample_images`` has completed under a folder, ordered by the names of their prompts.
+
+    Raises:
+        UserError: A manifest is damaged.
+    """
+    image_sets = []
+    for file in sorted(root.glob("*/manifest.json")):
+        try:
+            manifest = json.loads(file.read_bytes())
+            stored = manifest["prompts"]
+            prompts = PromptSet(
+                str(stored["name"]),
+                tuple(Prompt(str(prompt["id"]), str(prompt["text"])) for prompt in stored["prompts"]),
+                int(stored["images_each"]),
+            )
+            provenance = dict(manifest["made"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{file}: not a manifest of sampled images ({error})") from error
+        check_ids(prompts)
+        images = {
+            prompt.id: tuple(image_path(file.parent, prompt, number) for number in range(prompts.images_each))
+            for prompt in prompts.prompts
+        }
+        if all(is_complete(path) for paths in images.values() for path in paths):
+            image_sets.append(ImageSet(prompts, images, provenance))
+    return sorted(image_sets, key=lambda image_set: image_set.prompts.name)
+
+
 def _save(image: ImageArray, path: Path) -> None:
     encoded = io.BytesIO()
     Image.fromarray(image).save(encoded, "png")

@@ -131,6 +131,37 @@ class Slurm:
 
 
 @dataclass(frozen=True)
+class PaperForms:
+    """Tasks whose results the report shows in the form of the paper's tables and figures.
+
+    Attributes:
+        standalone: Tasks that train standalone networks, for the paper's Table 1.
+        elastic: Tasks that train supernets, for Table 1.
+        ladder: Tasks that train the architectures of Figure 3, in the order of the figure.
+        base: Evaluations of the networks before step distillation, for Figure 8.
+        few_step: Evaluations of the networks after step distillation, for Figure 8.
+        recipes: Other recipes whose finished tasks are shown in the same report.
+    """
+
+    standalone: tuple[str, ...] = ()
+    elastic: tuple[str, ...] = ()
+    ladder: tuple[str, ...] = ()
+    base: tuple[str, ...] = ()
+    few_step: tuple[str, ...] = ()
+    recipes: tuple[Annotated[Path, "exists"], ...] = ()
+
+    def tasks(self) -> dict[str, tuple[Literal["train", "evaluate"], tuple[str, ...]]]:
+        """Return the kind of the tasks that each key names, and the tasks."""
+        return {
+            "standalone": ("train", self.standalone),
+            "elastic": ("train", self.elastic),
+            "ladder": ("train", self.ladder),
+            "base": ("evaluate", self.base),
+            "few_step": ("evaluate", self.few_step),
+        }
+
+
+@dataclass(frozen=True)
 class Recipe:
     """The settings of a recipe.
 
@@ -140,6 +171,7 @@ class Recipe:
         launcher: The launcher that runs the tasks.
         runs: Folder of all runs, which overrides the setting of the experiments.
         tracking: MLflow tracking settings, which override those of the experiments and evaluations.
+        report: The results that the report shows in the form of the paper's tables and figures.
     """
 
     recipe: str
@@ -147,6 +179,7 @@ class Recipe:
     launcher: Local | Slurm = field(default_factory=Local)
     runs: Path = Path("runs")
     tracking: Tracking = field(default_factory=Tracking)
+    report: PaperForms = field(default_factory=PaperForms)
 
     def __post_init__(self) -> None:
         for key, name in [("recipe", self.recipe), *(("tasks", name) for name in self.tasks)]:
@@ -157,9 +190,7 @@ class Recipe:
                 )
         if not self.tasks:
             raise ValueError("tasks must not be empty")
-        for name, task in self.tasks.items():
-            for key, needed in task.needs().items():
-                self._check_need(f"tasks.{name}.{key}", key, needed)
+        self._check_references()
         self._check_order()
         if isinstance(self.launcher, Slurm):
             for name in self.launcher.tasks:
@@ -187,12 +218,19 @@ class Recipe:
                 found.add(name)
         return found
 
-    def _check_need(self, place: str, key: str, needed: str) -> None:
-        if needed not in self.tasks:
-            raise ValueError(f"{place}: there is no task {needed!r}{did_you_mean(needed, self.tasks)}")
-        expected = "build" if key == "data" else "train"
-        if self.tasks[needed].kind != expected:
-            raise ValueError(f"{place}: {needed} must be a task of kind {expected}, not {self.tasks[needed].kind}")
+    def _check_references(self) -> None:
+        for name, task in self.tasks.items():
+            for key, needed in task.needs().items():
+                self._check_task(f"tasks.{name}.{key}", needed, "build" if key == "data" else "train")
+        for key, (kind, names) in self.report.tasks().items():
+            for name in names:
+                self._check_task(f"report.{key}", name, kind)
+
+    def _check_task(self, place: str, name: str, kind: Literal["build", "train", "evaluate"]) -> None:
+        if name not in self.tasks:
+            raise ValueError(f"{place}: there is no task {name!r}{did_you_mean(name, self.tasks)}")
+        if self.tasks[name].kind != kind:
+            raise ValueError(f"{place}: {name} must be a task of kind {kind}, not {self.tasks[name].kind}")
 
     def _check_order(self) -> None:
         try:

@@ -1,6 +1,7 @@
 """Charts of a recipe's report as SVG, whose text takes the color of the page."""
 
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,8 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from pocketdit.commands.recipe.report.content import Evaluated, TrainedRun, label
+from pocketdit.commands.recipe.report.content import Evaluated, TrainedRun
+from pocketdit.commands.recipe.report.paper_forms import NONE, Rung
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,20 +50,18 @@ def quality_chart(evaluated: Sequence[Evaluated], metric: str, values: Mapping[s
         metric: Name of the score.
         values: The score by task.
     """
+    costs = (
+        ("predicted latency of one evaluation (ms)", lambda item: item.network.latency),
+        ("size (MB)", lambda item: item.network.size),
+    )
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True)
-        for axis, (column, text) in zip(
-            axes,
-            (("predicted ms per step", "predicted latency of a step (ms)"), ("size MB", "size (MB)")),
-            strict=True,
-        ):
+        for axis, (text, cost) in zip(axes, costs, strict=True):
             for group in dict.fromkeys((item.trained, item.steps) for item in evaluated):
                 points = sorted(
-                    (item.costs[key], values[item.task], f"{item.width:g}x")
+                    (cost(item), values[item.task], f"{item.width:g}x")
                     for item in evaluated
-                    if (item.trained, item.steps) == group and item.task in values
-                    for key in item.costs
-                    if key.startswith(column)
+                    if (item.trained, item.steps) == group and item.task in values and cost(item) is not None
                 )
                 if points:
                     axis.plot(
@@ -75,7 +75,31 @@ def quality_chart(evaluated: Sequence[Evaluated], metric: str, values: Mapping[s
             axis.set_xlabel(text)
         axes[0].set_ylabel(metric)
         axes[1].legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-        return to_svg(figure, f"{metric} by predicted latency and by size: {', '.join(map(label, evaluated))}")
+        labels = ", ".join(item.label for item in evaluated)
+        return to_svg(figure, f"{metric} by predicted latency and by size: {labels}")
+
+
+def ladder_chart(rungs: Sequence[Rung]) -> str:
+    """Plot validation loss, parameters and predicted latency of the ladder's architectures (the paper's Figure 3)."""
+    names = [rung.name for rung in rungs]
+    panels = (
+        ("validation loss", [rung.loss for rung in rungs], "{:.4f}"),
+        ("parameters (M)", [rung.network.parameters for rung in rungs], "{:.3g}"),
+        ("predicted latency (ms)", [rung.network.latency or math.nan for rung in rungs], "{:.3g}"),
+    )
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, 3, figsize=(11, 3.4))
+        for index, (axis, (title, numbers, form)) in enumerate(zip(axes, panels, strict=True)):
+            bars = axis.bar(names, numbers, color=f"C{index}")
+            axis.bar_label(bars, [NONE if math.isnan(x) else form.format(x) for x in numbers], padding=2, fontsize=8)
+            axis.set_title(title, fontsize=10)
+            axis.margins(y=0.12)
+            axis.tick_params(axis="x", rotation=30)
+        losses = panels[0][1]
+        margin = (max(losses) - min(losses)) or max(losses)
+        axes[0].set_ylim(max(0.0, min(losses) - margin), max(losses) + margin / 2)  # the losses differ little
+        figure.tight_layout()
+        return to_svg(figure, f"Validation loss, parameters and predicted latency of {', '.join(names)}")
 
 
 def to_svg(figure: "Figure", description: str) -> str:
