@@ -2,6 +2,7 @@
 # make test     set up .venv, then run the linter, the type checker and the tests
 # make distill  do everything that make run does, then train a teacher and distill the supernet
 # make all      run the whole pipeline, which adds a tiny decoder, quantization, export, and scores (takes hours)
+# make ablations    repeat the paper's Table 1 and Fig. 3 with small networks (takes over an hour)
 # make score    score the latest pre-training run
 # make emoji    train and score the supernet on pictograms (OpenMoji, word vectors, a learned autoencoder)
 # make emoji-distill    do everything that make emoji does, then train a teacher and distill the supernet
@@ -17,11 +18,11 @@ TESTERS ?= 2
 export HF_HUB_OFFLINE ?= 1
 export PYTHONUNBUFFERED := 1
 # OpenMP threads wait in a busy loop. If two threads share a core, small operations take ten times as long.
-run distill device all emoji emoji-distill: export OMP_PROC_BIND ?= true
+run distill device all ablations emoji emoji-distill: export OMP_PROC_BIND ?= true
 # Tests run in parallel processes, whose threads would otherwise compete for the cores.
 test: export OMP_NUM_THREADS ?= 1
 
-.PHONY: run all distill device score emoji emoji-distill test test-slow fuzz fuzz-slow lint types docs bench clean
+.PHONY: run all ablations distill device score emoji emoji-distill test test-slow fuzz fuzz-slow lint types docs bench clean
 
 run: .venv/ready
 	$(BIN)/lightning data build scenes data/scenes --if-missing
@@ -45,6 +46,9 @@ device: distill .venv/ready-device .venv-litert/ready
 
 all: .venv/ready-export
 	$(BIN)/lightning run experiments/recipe.yaml
+
+ablations: .venv/ready
+	$(BIN)/lightning run experiments/ablations/recipe.yaml
 
 score: .venv/ready
 	for width in 0.375 0.5 1.0; do \

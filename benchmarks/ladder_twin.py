@@ -1,7 +1,7 @@
 """Train small twins of the paper's ladder (Fig. 3) on rendered scenes, and print their losses beside the paper's.
 
-The twins have the structure of ``experiments/paper/ladder_*.yaml`` with fewer and narrower layers: A has 8 layers, B
-and C have stages of 2, 4 and 2 layers, and D has stages of 3, 2 and 3 layers and is narrower than the others, as at
+The twins (``experiments/ablations/ladder_*.yaml``) have the structure of ``experiments/paper/ladder_*.yaml`` with fewer
+and narrower layers: A has 8 layers, B and C have stages of 2, 4 and 2 layers, and D has stages of 3, 2 and 3 layers and is narrower than the others, as at
 paper scale. The U-Net has about as many parameters. All twins are trained by the same stage, with AdamW, on the same
 data and noise. The FLOPs and the predicted latency at 1024x1024 are those of the networks in ``experiments/paper``.
 
@@ -10,33 +10,22 @@ data and noise. The FLOPs and the predicted latency at 1024x1024 are those of th
 Requires data/scenes (``lightning data build scenes data/scenes``). ``--steps 0`` prints the table without losses.
 """
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from pathlib import Path
 
 from tabulate import tabulate
 
 from benchmarks.twins import PRETRAIN, Variant, format_losses, train_twin, twin_parser, validation_losses
-from pocketdit.backbones.spec import (
-    FULL_WIDTH,
-    AdaptiveSparseAttention,
-    AttentionSpec,
-    BackboneSpec,
-    DiTSpec,
-    FullAttention,
-    Level,
-    UNetSpec,
-)
+from pocketdit.backbones.spec import FULL_WIDTH, BackboneSpec, DiTSpec
 from pocketdit.config.experiment import Experiment
 from pocketdit.config.load import load
-from pocketdit.config.typed import plain
 from pocketdit.latency.devices import find_device
 from pocketdit.latency.predict import predict
 from pocketdit.latency.traced_census import trace_census
 from pocketdit.training.cost import parameters_by_width
 
-PAPER = PRETRAIN.parent / "paper"
+EXPERIMENTS = PRETRAIN.parent
 DEVICE = "iphone16promax"
 LATENTS, TEXT_TOKENS, QUERY_CHUNK = (128, 128), 78, 1024
 # Number of parameters in millions, latency in milliseconds, and validation loss, from Fig. 3.
@@ -50,44 +39,21 @@ FIGURE_3 = {
 TITLES = {
     "unet": "SnapGen's U-Net", "a": "(A) plain DiT", "b": "(B) three stages", "c": "(C) with ASSA", "d": "(D) enhanced",
 }  # fmt: skip
-OPTIMIZER = "optimizer={class_path: torch.optim.AdamW, init_args: {lr: 1.0e-3, betas: [0.9, 0.99], weight_decay: 0.0}}"
 
 
 def twins() -> dict[str, BackboneSpec]:
-    """Return a mapping from the name of each of the paper's networks to its small twin."""
-    base = load(PRETRAIN, [], Experiment, classes=False).config.dit
-    wide = replace(base, width=144, text_width=144, head_dim=8, text_kv_heads=1, widths=(FULL_WIDTH,))
-    narrow = replace(wide, width=128, text_width=128, text_kv_heads=4)
-    one, four = FullAttention("full", 1), FullAttention("full", 4)
-    sparse, sparse_four = (AdaptiveSparseAttention("assa", heads, blocks=4) for heads in (1, 4))
+    """Return the twin of each of the paper's networks."""
+    return {name: load(twin_file(name), [], Experiment, classes=False).config.backbone for name in FIGURE_3}
 
-    def three(outer: AttentionSpec, ratio: float) -> tuple[Level, Level, Level]:
-        return Level(2, outer, ratio), Level(4, one, 3, scale=2), Level(2, outer, ratio)
 
-    return {
-        "unet": UNetSpec(
-            "unet",
-            base.latent_channels,
-            base.text_inputs,
-            text_width=128,
-            channels=(32, 64, 96),
-            transformer_layers=(1, 1, 1),
-            head_dim=16,
-            latent_std=base.latent_std,
-        ),
-        "a": replace(wide, levels=(Level(8, one, 3),)),
-        "b": replace(wide, levels=three(one, 3)),
-        "c": replace(wide, levels=three(sparse, 3)),
-        "d": replace(
-            narrow,
-            levels=(Level(3, sparse_four, 4), Level(2, four, 3, scale=2, long_skips=True), Level(3, sparse_four, 4)),
-        ),
-    }
+def twin_file(name: str) -> Path:
+    """Return the experiment that trains a twin."""
+    return EXPERIMENTS / "ablations" / f"ladder_{name}.yaml"
 
 
 def paper_spec(name: str) -> BackboneSpec:
-    """Return the specification of one of the ladder's networks in ``experiments/paper``."""
-    return load(PAPER / f"ladder_{name}.yaml", [], Experiment, classes=False).config.backbone
+    """Return the network of an experiment in ``experiments/paper``."""
+    return load(EXPERIMENTS / "paper" / f"ladder_{name}.yaml", [], Experiment, classes=False).config.backbone
 
 
 def cost(spec: BackboneSpec) -> tuple[float, float, float]:
@@ -134,8 +100,8 @@ def pairwise(losses: Mapping[str, Sequence[float]]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     args = twin_parser(__doc__, steps=1500).parse_args(arguments)
     losses: dict[str, list[float]] = {}
-    for name, spec in twins().items() if args.steps else ():
-        variant = Variant(f"ladder_{name}", (f"backbone={json.dumps(plain(spec))}", OPTIMIZER))
+    for name in FIGURE_3 if args.steps else ():
+        variant = Variant(f"ladder_{name}", file=twin_file(name))
         losses[name] = [validation_losses(train_twin(variant, seed, args))[FULL_WIDTH] for seed in args.seeds]
     print(f"\nlosses after {args.steps} steps: mean and standard deviation over {len(args.seeds)} seeds\n")
     print(table(losses))

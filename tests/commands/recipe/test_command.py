@@ -60,7 +60,7 @@ def test_options_of_recipes_are_refused_for_experiments(option: list[str], capsy
     assert f"{option[0]} only applies to recipes" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["recipe.yaml", "paper/recipe.yaml"])
+@pytest.mark.parametrize("name", ["recipe.yaml", "ablations/recipe.yaml", "paper/recipe.yaml"])
 def test_a_dry_run_of_every_recipe_shows_all_tasks(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

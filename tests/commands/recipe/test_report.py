@@ -195,7 +195,7 @@ def test_what_is_missing_is_said(page: Path) -> None:
         assert missing in text
     for shown in ("none of its networks", "no standalone network", "not both"):
         assert shown not in text
-    assert "SANA" not in text, "figures of the paper cannot be compared with these"
+    assert "SANA" not in text, "results of the paper that cannot be compared must not be shown"
 
 
 def test_a_recipe_without_ablations_says_that_they_are_missing(page: Path, tmp_path: Path) -> None:
