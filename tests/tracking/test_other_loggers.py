@@ -1,9 +1,12 @@
 """Tests that metrics and previews also reach TensorBoard and Weights & Biases, whose errors never end a run."""
 
 import logging
+import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -20,6 +23,10 @@ from pocketdit.tracking.journal import read_metrics
 from pocketdit.tracking.logger import RunLogger
 from pocketdit.tracking.other_loggers import require_others
 from tests.conftest import PRETRAIN
+from tests.tracking.conftest import StartProcess
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +60,27 @@ def test_a_run_is_also_written_for_tensorboard_and_wandb(tiny: list[str], tmp_pa
     (offline,) = (run / "wandb").glob("offline-run-*/run-*.wandb")
     content = offline.read_bytes()
     assert all(name.encode() in content for name in expected)
+
+
+@pytest.mark.timeout(120)
+def test_tensorboard_shows_the_curves_of_a_run(
+    run_folder: Path, store: str, browser: "Browser", start_process: StartProcess
+) -> None:
+    logger = RunLogger(run_folder, store, "logger", others=[TensorBoard("tensorboard")])
+    for step in range(3):
+        logger.log_metrics({"train/loss/width_0.5": 1 / (step + 1), "validation/loss/width_1": 0.25}, step)
+    logger.finalize("success")
+    options = ("--logdir", str(run_folder / "tensorboard"), "--host", "127.0.0.1", "--port", "0")
+    server = start_process("from tensorboard.main import run_main; run_main()", *options, stderr=subprocess.PIPE)
+    assert server.stderr is not None
+    addresses = (re.search(r"TensorBoard .* at (http://127[.]0[.]0[.]1:\d+/)", line) for line in server.stderr)
+    address = next(match[1] for match in addresses if match)
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
+    page.goto(f"{address}#timeseries")
+    for name in ("train/loss/width_0.5", "validation/loss/width_1"):
+        page.get_by_text(name, exact=True).first.wait_for(timeout=60_000)
+    page.get_by_text("0.3333", exact=True).first.wait_for(timeout=60_000)
+    page.close()
 
 
 def test_an_error_is_reported_once_and_the_run_continues(
