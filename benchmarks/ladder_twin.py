@@ -1,9 +1,10 @@
 """Train small twins of the paper's ladder (Fig. 3) on rendered scenes, and print their losses beside the paper's.
 
 The twins (``experiments/ablations/ladder_*.yaml``) have the structure of ``experiments/paper/ladder_*.yaml`` with fewer
-and narrower layers: A has 8 layers, B and C have stages of 2, 4 and 2 layers, and D has stages of 3, 2 and 3 layers and is narrower than the others, as at
-paper scale. The U-Net has about as many parameters. All twins are trained by the same stage, with AdamW, on the same
-data and noise. The FLOPs and the predicted latency at 1024x1024 are those of the networks in ``experiments/paper``.
+and narrower layers: A has 8 layers, B and C have stages of 2, 4 and 2 layers, and D has stages of 3, 2 and 3 layers and
+is narrower than the others, as at paper scale. The U-Net has about as many parameters. All twins are trained by the
+same stage, with AdamW, on the same data and noise. The FLOPs and the predicted latency at 1024x1024 are those of the
+networks in ``experiments/paper``.
 
     python -m benchmarks.ladder_twin --runs FOLDER [--steps 1500] [--seeds 0 1 2]
 
