@@ -12,7 +12,7 @@ def add_evaluate(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     evaluate = subparsers.add_parser(
         "evaluate",
         help="score a run, a diffusers pipeline or a folder of images",
-        description="Sample images for the prompts of a benchmark once, and score them with any set of metrics.",
+        description="Sample images for all prompts once, and compute every metric of the YAML file on them.",
     )
     evaluate.add_argument("file", type=Path, nargs="?", help="YAML file in experiments/eval/")
     evaluate.add_argument(

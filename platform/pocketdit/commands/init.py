@@ -24,7 +24,9 @@ def add_init(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         description="Create a folder for your own experiments, with the YAML files of all experiments and sweeps and "
         "pocketdit.toml. Existing files are not changed.",
     )
-    init.add_argument("folder", nargs="?", type=Path, default=Path(), metavar="DIR", help="default: the current folder")
+    init.add_argument(
+        "folder", nargs="?", type=Path, default=Path(), metavar="DIR", help="folder (default: the current folder)"
+    )
     init.set_defaults(call=call_init)
 
 

@@ -33,7 +33,7 @@ def add_sweep(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]")
     sweep.add_argument("--check", action="store_true", help="check the file, then exit")
     sweep.add_argument("--dashboard", action="store_true", help="serve the Optuna dashboard of the study on localhost")
     sweep.add_argument("--winner", nargs="?", const=BEST, type=int, metavar="TRIAL",
-                       help="write the best trial (or TRIAL) as an experiment YAML, then exit")  # fmt: skip
+                       help="write the best trial (or TRIAL) as the YAML file of an experiment, then exit")  # fmt: skip
     sweep.add_argument(
         "--to",
         type=Path,

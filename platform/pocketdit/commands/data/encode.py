@@ -30,11 +30,11 @@ def add_encode(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     encode.add_argument(
         "--base-size",
         metavar="SIZE[,SIZE]",
-        help="base size of the buckets to which images are cropped (default: that of the experiment). With several "
+        help="base size of the buckets to which images are cropped (default: as in the experiment). With several "
         "sizes, such as 256,512, one data set per size is written, to OUT/256 and OUT/512",
     )
     encode.add_argument(
-        "--buckets", choices=("aspect", "square"), help="shape of the buckets (default: that of the experiment)"
+        "--buckets", choices=("aspect", "square"), help="shape of the buckets (default: as in the experiment)"
     )
     encode.add_argument("--latents-only", action="store_true", help="do not store text embeddings")
     encode.add_argument(

@@ -42,7 +42,7 @@ IMPORT_OPTIONS = (
 
 def add_import_options(build: argparse.ArgumentParser) -> None:
     """Add the options for the user's own images to ``lightning data build``."""
-    source = build.add_argument_group("your own images: how to read them")
+    source = build.add_argument_group("reading your own images")
     source.add_argument(
         "--layout",
         choices=LAYOUTS,
@@ -53,7 +53,7 @@ def add_import_options(build: argparse.ArgumentParser) -> None:
         "--captions",
         type=Path,
         metavar="TABLE",
-        help="folder only: use the captions in this table (.csv, .tsv, .jsonl or .parquet) instead of any others",
+        help="folder only: read all captions from this table (.csv, .tsv, .jsonl or .parquet) instead",
     )
     source.add_argument(
         "--captions-per-line",
@@ -93,7 +93,7 @@ def add_import_options(build: argparse.ArgumentParser) -> None:
         "--max-side", type=int, help="scale down images whose longer side exceeds this number of pixels"
     )
     add_workers(source)
-    filters = build.add_argument_group("your own images: filters (the report counts what each filter leaves out)")
+    filters = build.add_argument_group("filters for your own images (the report counts what each filter leaves out)")
     add_size_filters(filters)
     filters.add_argument("--min-words", type=int, metavar="WORDS", help="remove captions with fewer words than this")
     filters.add_argument("--max-words", type=int, metavar="WORDS", help="remove captions with more words than this")
@@ -102,7 +102,7 @@ def add_import_options(build: argparse.ArgumentParser) -> None:
         "--drop-duplicates",
         metavar="exact|BITS",
         help="leave out an image if its pixels are identical to those of an earlier image (exact), or if its 64-bit "
-        "perceptual hash differs from an earlier one in at most BITS bits (0 to 15; 3 is cautious)",
+        "perceptual hash differs from an earlier hash in at most BITS bits (0 to 15; 3 is cautious)",
     )
 
 

@@ -17,7 +17,11 @@ from pocketdit.commands.data.options import (
 
 def add_stats(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verb ``stats`` to ``lightning data``."""
-    stats = verbs.add_parser("stats", help="describe the image sizes, buckets and captions of a data set")
+    stats = verbs.add_parser(
+        "stats",
+        help="describe the image sizes, buckets and captions of a data set",
+        description="Print the image sizes, buckets and captions of a data set.",
+    )
     stats.add_argument("path", type=Path, help="folder of the data set")
     stats.add_argument("--sheet", type=Path, metavar="PNG", help="also write a contact sheet of images with captions")
     stats.add_argument(

@@ -12,7 +12,11 @@ from pocketdit.errors import RunError
 
 def add_validate(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verb ``validate`` to ``lightning data``."""
-    validate = verbs.add_parser("validate", help="check every sample in every shard of a data set")
+    validate = verbs.add_parser(
+        "validate",
+        help="check every sample in every shard of a data set",
+        description="Check every sample in every shard of a data set, and print the samples that cannot be used.",
+    )
     validate.add_argument("path", type=Path, help="folder of the data set")
     add_text_option(validate)
     validate.set_defaults(call=call_validate)

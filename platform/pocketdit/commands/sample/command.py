@@ -46,7 +46,7 @@ def add_sample(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     seeds = sample.add_mutually_exclusive_group()
     seeds.add_argument("--seed", type=int, help="seed of the initial noise")
     seeds.add_argument(
-        "--seeds", type=int, nargs="+", metavar="N", help="several seeds, each of which yields one image per prompt"
+        "--seeds", type=int, nargs="+", metavar="N", help="several seeds; each produces one image per prompt"
     )
     sample.add_argument(
         "--noise",
