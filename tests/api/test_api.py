@@ -96,8 +96,8 @@ def message(error: pytest.ExceptionInfo[UserError]) -> str:
     ("arguments", "expected"),
     [
         ({"widths": 0.7}, "widths 0.7: elastic_pretrain/t only has the widths 0.5, 1"),
-        ({"seeds": [1, 1]}, "seeds 1: the seeds must be distinct numbers that are not negative"),
-        ({"seeds": -1}, "seeds -1: the seeds must be distinct numbers that are not negative"),
+        ({"seeds": [1, 1]}, "seeds 1: the seeds must be distinct and not negative"),
+        ({"seeds": -1}, "seeds -1: the seeds must be distinct and not negative"),
         ({"steps": 0}, "steps must be from 1 to 10,000, not 0"),
         ({"size": (65, 64)}, "sampling.size: both sides must be multiples of"),
         ({"prompts": []}, "prompts must not be empty"),

@@ -145,7 +145,7 @@ def test_prompts_in_a_file_may_have_sizes_of_their_own(
             ["--seeds", "1", "2", "--out", "x.png"],
             "--seeds: a grid has a single seed; pass a folder as --out instead of x.png",
         ),
-        (["--seeds", "1", "1"], "--seeds 1: the seeds must be distinct numbers that are not negative"),
+        (["--seeds", "1", "1"], "--seeds 1: the seeds must be distinct and not negative"),
         (["--seeds", "-1"], "--seeds -1: the seeds must be distinct"),
         (["--seed", "1", "--seeds", "2"], "not allowed with argument --seed"),
         (["--prompts", "missing.txt"], "missing.txt: cannot be read (No such file or directory)"),

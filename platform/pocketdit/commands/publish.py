@@ -42,7 +42,7 @@ def add_publish(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]
     )
     publish.add_argument("--public", action="store_true", help="make a new repository public (default: private)")
     publish.add_argument("--replace", action="store_true", help="replace the files of a repository that is not empty")
-    publish.add_argument("--dry-run", action="store_true", help="list the files and their sizes, but write nothing")
+    publish.add_argument("--dry-run", action="store_true", help="list the files and their sizes, but publish nothing")
     publish.add_argument(
         "--evaluations",
         type=Path,

@@ -18,7 +18,7 @@ def parse_size(text: str, option: str = "size=") -> tuple[int, int]:
 
     Args:
         text: The image size as text.
-        option: The option that sets the image size, as error messages show it before the value.
+        option: Text that error messages show before the image size, such as ``size=``.
 
     Raises:
         ValueError: The text does not have this form, or a side is too long.

@@ -166,7 +166,7 @@ def require_digest(path: Path, name: str, manifest: Manifest, repository: str) -
     """
     if sha256_of(path) != manifest.files[name][1]:
         path.unlink()
-        raise RunError(f"{repository}: {name} is damaged: its SHA-256 differs; run the command again")
+        raise RunError(f"{repository}: {name} is damaged: its SHA-256 does not match; run the command again")
 
 
 def require_safe_config(path: Path, repository: str) -> None:

@@ -37,7 +37,7 @@ def select_widths(
         asked: Widths that the user requested.
         experiment: Configuration of the run.
         run: Name of the run.
-        option: The option that sets the widths, as error messages show it before a width.
+        option: Text that error messages show before a width, such as ``--width``.
 
     Raises:
         ConfigError: The run does not have one of the requested widths.
@@ -53,7 +53,7 @@ def select_widths(
 def require_seeds(seeds: Sequence[int], option: str) -> None:
     """Raise ``ConfigError`` unless the seeds are distinct and not negative."""
     if wrong := [seed for seed in seeds if seed < 0 or seeds.count(seed) > 1]:
-        raise ConfigError(f"{option} {wrong[0]}: the seeds must be distinct numbers that are not negative")
+        raise ConfigError(f"{option} {wrong[0]}: the seeds must be distinct and not negative")
 
 
 def require_lora_scale(scale: float, option: str) -> None:

@@ -75,7 +75,8 @@ class Guard:
         headers = Headers(scope=scope)
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
         if len(hosts) != 1 or len(origins) > 1 or not self.allowed(hosts[0], origins[0] if origins else None):
-            refusal = PlainTextResponse("This server does not answer requests for or from other addresses.\n", 403)
+            text = "This server does not answer requests to other host names or from other websites.\n"
+            refusal = PlainTextResponse(text, 403)
             await refusal(scope, receive, send_with_headers)
             return
         body = await self._read_body(receive)

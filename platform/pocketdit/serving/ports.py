@@ -14,7 +14,7 @@ def listen(address: str, first: int, option: str = "--port ") -> socket.socket:
     Args:
         address: IP address of the interface.
         first: Preferred port.
-        option: The option that sets the port, as error messages show it before the value.
+        option: Text that error messages show before the port, such as ``--port``.
 
     Raises:
         ConfigError: ``first`` is not a valid port number.

@@ -14,7 +14,7 @@ RunStatus = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A point on a curve.
+    """The value of a metric at a step.
 
     Attributes:
         step: Optimizer step.

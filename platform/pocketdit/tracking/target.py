@@ -25,7 +25,7 @@ class Target:
         project: Name of the MLflow experiment.
         run_name: Name that MLflow shows for the run.
         identity: Value of a tag by which the run is found if MLflow created it but the response was lost.
-        run_id: ID of the run in MLflow, or None as long as it is not known.
+        run_id: ID of the run in MLflow, or None until it is known.
         offset: Number of bytes of the journal that have been sent.
         refused: Number of events that MLflow rejected.
     """

@@ -159,7 +159,7 @@ def check_import_options(args: argparse.Namespace) -> None:
     for quantity in ("pixels", "words"):
         low, high = getattr(args, f"min_{quantity}", None), getattr(args, f"max_{quantity}", None)
         if low is not None and high is not None and low > high:
-            raise ConfigError(f"--min-{quantity} {low}: must not be above --max-{quantity} {high}")
+            raise ConfigError(f"--min-{quantity} {low}: must not exceed --max-{quantity} {high}")
 
 
 def reading_of(args: argparse.Namespace, filters: "Filters") -> "ReadOptions":

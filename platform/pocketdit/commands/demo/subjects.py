@@ -48,7 +48,7 @@ class Subject:
         return [AUTOENCODER] if self.decoder is None else [AUTOENCODER, self.decoder.name]
 
     def noise_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
-        """Return the noise's shape for an image size. Runs with equal shapes start from the same initial noise."""
+        """Return the shape of the initial noise for an image size. Runs with equal shapes start from the same noise."""
         return self.experiment.backbone.latent_channels, *latent_sides(self.experiment.autoencoder, size)
 
 

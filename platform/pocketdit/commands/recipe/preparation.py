@@ -207,7 +207,7 @@ def code(names: list[str]) -> dict[str, str]:
 
 
 def build_code(task: Build) -> list[str]:
-    """Return the modules that build a data set."""
+    """Return the import paths of the modules that build a data set."""
     match task.source:
         case "scenes":
             return ["datamodules.shards.build_generated", "datamodules.scenes.generator"]

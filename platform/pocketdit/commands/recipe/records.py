@@ -18,8 +18,8 @@ class Output:
         folder: Folder of the run, the data set, the results or the bundle.
         files: Paths of the files, relative to ``folder``.
         digest: SHA-256 digest that identifies the contents of all files.
-        state: Size and modification time of each file, in the same order. While they do not change, neither does the
-            digest.
+        state: Size and modification time of each file, in the same order. If they are unchanged, the digest is not
+            computed again.
     """
 
     folder: str
