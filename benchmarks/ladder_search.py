@@ -176,12 +176,12 @@ class Family:
 TEXT = (HALF, UP, MOVED, DEPTH, WIDTH)
 FAMILIES = (
     Family("all of the text, one width", TEXT),
-    Family("the same, except the depth of A", (HALF, UP, MOVED, WIDTH)),
-    Family("the same, except the width of D", (HALF, UP, MOVED, DEPTH)),
-    Family("one width, any depths of D", (HALF, UP, DEPTH, WIDTH)),
+    Family("all of the text except A's depth", (HALF, UP, MOVED, WIDTH)),
+    Family("all of the text except D's width", (HALF, UP, MOVED, DEPTH)),
+    Family("all of the text except D's depths", (HALF, UP, DEPTH, WIDTH)),
     Family("Fig. 2's numbers, one width", (UP, MOVED, DEPTH, WIDTH), 4),
-    Family("the same, except the depth of A", (UP, MOVED, WIDTH), 4),
-    Family("the same, except the width of D", (UP, MOVED), 4),
+    Family("Fig. 2's numbers, any depth of A", (UP, MOVED, WIDTH), 4),
+    Family("Fig. 2's numbers, any depth of A and width of D", (UP, MOVED), 4),
 )
 
 

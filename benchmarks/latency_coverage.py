@@ -1,8 +1,8 @@
 """Simulates how often prediction intervals contain the latency of a new graph.
 
 In each draw, the measured latency of every graph is simulated from a random true coefficient and a random error. The
-model is fitted to the ladder's latencies, and each kind of prediction interval is checked for whether it contains the
-latency of one more graph.
+model is fitted to the ladder's latencies. Then each kind of prediction interval is computed for one more graph and
+compared with its latency.
 """
 
 from collections.abc import Callable, Mapping, Sequence

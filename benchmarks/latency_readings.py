@@ -55,8 +55,8 @@ EXPORTED = {"a": (40,), "b": (8, 20, 10), "c": (8, 20, 10), "d": (9, 11, 10)}
 ALL_OF_FIGURE_2 = {"a": (36,), "b": (6, 20, 8), "c": (6, 20, 8), "d": (8, 16, 10)}
 READINGS = (
     Reading("40; 8+20+10; 9+11+10, as exported", EXPORTED),
-    Reading("the same, all queries at once", EXPORTED, query_chunk=0),
-    Reading("the same, heads of 64 channels", EXPORTED, head_dim=64),
+    Reading("as exported, but all queries at once", EXPORTED, query_chunk=0),
+    Reading("as exported, but heads of 64 channels", EXPORTED, head_dim=64),
     Reading("36; 6+20+8; 8+16+10, width 1088", ALL_OF_FIGURE_2, 1088),
     Reading("experiments/paper/ladder_*.yaml"),
 )

@@ -1,8 +1,9 @@
 """Measure the samples per second of three loaders: the data module, a plain webdataset loop, and litdata.
 
-All three read the same samples, parse the JSON, decode with PIL to uint8 tensors, crop to the same buckets and yield
-batches of one image size. A pass is timed from the start of the workers to the last sample. webdataset and litdata read
-in stored order, whereas the data module shuffles. A first pass checks that all three yield the same pixels.
+All three read the same samples, parse the JSON, decode the images with PIL into uint8 tensors, crop them to the same
+buckets, and yield batches of one image size. A pass is timed from the start of the workers to the last sample.
+webdataset and litdata read in stored order, whereas the data module shuffles. A first pass checks that all three yield
+the same pixels.
 
     python benchmarks/loader.py [--json PATH]
 """

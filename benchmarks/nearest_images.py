@@ -63,7 +63,7 @@ def all_small(source: ImageSource, count: int | None = None) -> NDArray[np.float
 
 
 def save_grid(images: Sequence[ImageArray], neighbors: Sequence[ImageArray], texts: Sequence[str], path: Path) -> None:
-    """Save the samples above their nearest training images."""
+    """Save a grid with the samples in one row and their nearest training images in the row below."""
     rows = [torch.from_numpy(np.stack(row)).permute(0, 3, 1, 2) for row in (images, neighbors)]
     grid = image_grid(rows, ["sample", "nearest training image"], texts)
     write_atomically(path, lambda temporary: grid.save(temporary, format="PNG"))

@@ -125,7 +125,7 @@ def counts_table(counts: Counts) -> str:
 
 
 def speed_table(counts: Counts) -> str:
-    """Return the table of samples per second per GPU and what bounds the rate."""
+    """Return the table of the samples per second per GPU, and of what bounds this rate."""
     rows = [[stage, f"{counts[name]['size']}", *(speed(counts[name], gpu) for gpu in GPUS)]
             for name, stage in STAGES.items()]  # fmt: skip
     return markdown(["stage", "pixels", *(gpu.name for gpu in GPUS)], rows)

@@ -44,7 +44,7 @@ TARGETS = (
     Target("training_step", "elastic step / its floor, time", at_most=True),
     Target("loader", "WebDataset / data module, time in the worst case"),
     Target("streaming", "data module with an empty cache / plain download, MB/s"),
-    Target("streaming", "the same, in the middle half of the pass", ("sustained",)),
+    Target("streaming", "data module / plain download, MB/s in the middle half of the pass", ("sustained",)),
     Target("frechet", "clean-fid / ours, time at 2048 dimensions"),
     Target("tiny_decoder", "fastest published decoder / tiny decoder, time"),
     Target("sweep_engine", "one worker / two workers, time"),

@@ -128,7 +128,7 @@ class Store:
         """Claim a waiting trial, giving priority to promoted ones.
 
         Returns:
-            Whether the trial is promoted, and the trial, which is now running. None if no trial is waiting.
+            A pair of whether the trial is promoted and the trial, which is now running; None if no trial is waiting.
         """
         for promoted in (True, False):
             study = self.study(promoted)

@@ -63,7 +63,7 @@ def knee(points: Sequence[Sequence[float]], directions: Sequence[str]) -> int:
 
 
 def _about(file: Path, sweep: Sweep, store: Store, winner: Candidate, front: Sequence[Candidate]) -> list[str]:
-    """Return the paragraphs of the opening comment."""
+    """Return the paragraphs of the winner's opening comment."""
     params = ", ".join(f"{name} {format_value(value)}" for name, value in winner.params.items())
     spreads = winner.spread or (0.0,) * len(sweep.objectives)
     values = [

@@ -18,7 +18,7 @@ def test_tiles_are_spread_over_all_photographs() -> None:
 
 def test_sharpness_is_the_mean_absolute_gradient() -> None:
     ramp = torch.arange(8, dtype=torch.uint8).repeat(1, 3, 4, 1)
-    assert gradient([ramp]) == 1.0  # 1 along rows, 0 along columns
+    assert gradient([ramp]) == 1.0  # the gradient is 1 along rows and 0 along columns
     assert gradient([ramp, 3 * ramp]) == 2.0
 
 

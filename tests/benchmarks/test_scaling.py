@@ -60,7 +60,7 @@ def test_counts(name: str) -> None:
 
 
 def test_a_linear_layer_by_hand() -> None:
-    """4 rows of 8 channels become 16 channels: 4 * 8 * 16 multiplications and additions, and as many per gradient."""
+    """Mapping 4 rows from 8 to 16 channels takes 4 * 8 * 16 multiply-adds, and so does each of the two gradients."""
     layer, x = nn.Linear(8, 16, device="meta"), torch.empty(4, 8, device="meta", requires_grad=True)
     with LikeGpu(autocast=False):
         counted = count_pass(Pass("", lambda: layer(x).sum(), layer, 0))
@@ -76,7 +76,7 @@ def test_ladder_a_by_hand() -> None:
     # Self-attention, then cross-attention.
     projections = tokens * (2 * d * d + 2 * d * kv) + tokens * 2 * d * d + text * 2 * d * kv
     products = 30 * (projections + tokens * 2 * 3 * d * d)  # FFN ratio 3
-    products += 2 * tokens * 64 * d + 77 * 768 * d  # projections of patches (2x2x16) in and out, and of text
+    products += 2 * tokens * 64 * d + 77 * 768 * d  # projections of 2x2x16 patches to and from d, and of text
     attention = 30 * (2 * tokens * tokens * d + 2 * tokens * text * d)  # QK and PV
     # A multiply-add is two FLOPs. The backward pass takes two products for each product of the forward pass, but
     # FlashAttention takes five for the two of its forward pass.

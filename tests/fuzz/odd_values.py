@@ -22,7 +22,7 @@ ODD_TEXTS: dict[str, Any] = {
     "3 4": "3 4", "😀": "😀", "???": "???", "nan": "nan", "--- 1": 1, "&a 1": 1, "[&a 1, *a]": [1, 1],
     "{<<: {a: 1}}": {"a": 1}, "{? a}": {"a": None}, "0o17": "0o17", "1e": "1e",
 }  # fmt: skip
-# YAML that is invalid, or has no value that a configuration can contain.
+# YAML that is invalid, or whose value a configuration cannot contain.
 BROKEN_TEXTS = (
     "[", "{", "]", "}", '"', "'", "[1,2", "{a: 1, a: 2}", "{a: 1", "%YAML 1.1", "...", "---", "@x", "`x`", "*a",
     "&a [*a]", "!x 1", "!!python/object/apply:os.system [id]", "!!python/name:os.system", "!!set {a}",
