@@ -76,7 +76,7 @@ def columns_of(members: Members, names: Iterable[str]) -> dict[str, object]:
     """Return the values of the columns to which filters refer.
 
     The values are the entries of all JSON members. The entries of the member "json" take precedence. A member whose
-    extension is the name of a column is a value too: a JSON member as an object, and any other member as text.
+    extension is the name of a column also provides a value: an object if it is a JSON member, and otherwise text.
 
     Raises:
         SampleError: A member cannot be read.
@@ -100,7 +100,7 @@ def _value(members: Members, field: Field) -> Any:
     try:
         return decode_text(members[extension])
     except ValueError as error:
-        raise SampleError(f"{field} is not readable ({error})") from error
+        raise SampleError(f"{field} cannot be read ({error})") from error
 
 
 def _is_json(extension: str) -> bool:
@@ -111,5 +111,5 @@ def _json(members: Members, extension: str) -> dict[str, Any]:
     try:
         value = parse_json(decode_text(members[extension]))
     except (ValueError, RecursionError) as error:
-        raise SampleError(f"{extension} is not readable ({error})") from error
+        raise SampleError(f"{extension} cannot be read ({error})") from error
     return value if isinstance(value, dict) else {}

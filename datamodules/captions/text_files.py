@@ -14,7 +14,7 @@ class CaptionFile(NamedTuple):
 
     Attributes:
         captions: The captions of a .json file, or the non-blank lines of a text file.
-        columns: All entries of a .json file that contains an object. Empty for a text file.
+        columns: All entries of a .json file. A string or a list counts as the entry "captions". Empty for a text file.
     """
 
     captions: list[str]
@@ -39,7 +39,7 @@ def parse_caption_file(name: str, content: bytes, is_json: bool) -> CaptionFile:
         text = decode_text(content)
         value = parse_json(text) if is_json else {"captions": text.splitlines()}
     except (ValueError, RecursionError) as error:
-        raise SampleError(f"{name} is not readable ({error})") from error
+        raise SampleError(f"{name} cannot be read ({error})") from error
     columns = value if isinstance(value, dict) else {"captions": value}
     try:
         captions = captions_of_keys(columns)

@@ -202,7 +202,7 @@ class _Reclaim:
         self._ends: deque[tuple[int, dict[str, int]]] = deque()
 
     def enter(self, number: int) -> None:
-        """Record that the next sample is from the given unit, so all samples of earlier units have been added."""
+        """Record that the next sample is from the given unit and that all samples of earlier units have been added."""
         if not self._ends or self._ends[-1][0] != number:
             self._ends.append((number, self._writer.added))
 

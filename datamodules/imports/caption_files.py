@@ -89,7 +89,7 @@ def read_caption_file(path: Path) -> CaptionFile:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise SampleError(f"{name} is not readable ({error})") from error
+        raise SampleError(f"{name} cannot be read ({error})") from error
     return parse_caption_file(name, content, path.suffix.lower() == ".json")
 
 

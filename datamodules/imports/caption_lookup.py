@@ -10,7 +10,7 @@ from datamodules.shards.skips import SkippedImage
 from datamodules.shards.sources import Listing, is_file, name_of, path_text
 
 _MANY_CAPTIONS = 8
-NO_CAPTION = "no caption (add a .txt or .json file next to it, or a table row)"
+NO_CAPTION = "no caption (add a .txt or .json file next to the image, or a table row)"
 
 
 class Found(NamedTuple):
@@ -75,7 +75,7 @@ class CaptionLookup:
         self._ignored: list[str] = []
 
     def find(self, image: Path) -> Found:
-        """Return the captions of an image, at least one, and the values of its other columns.
+        """Return the captions of an image and the values of its other columns. There is at least one caption.
 
         Raises:
             SampleError: The image has no readable caption. The message names the files and keys.
@@ -161,4 +161,6 @@ class CaptionLookup:
 
 
 def _unknown(path: Path) -> str:
-    return f"{path.suffix or 'such'} files are not read" if is_file(path) else "the folder does not contain this image"
+    if not is_file(path):
+        return "the folder does not contain this image"
+    return f"{path.suffix} files are not read" if path.suffix else "files without a suffix are not read"

@@ -66,7 +66,7 @@ def _read_names(path: Path) -> dict[str, str]:
             raise ValueError(f"{short[0]!r} has no name after it")
         return {key: name.strip() for key, name in pairs}
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not readable as class names ({error})") from error
+        raise UserError(f"{path}: cannot be read as class names ({error})") from error
 
 
 def _imagenet_names() -> dict[str, str]:

@@ -63,7 +63,7 @@ def _split_name(path: Path) -> str:
 
 
 def _read(path: Path, folder: Path, split: str | None) -> Iterator[Entry | SkippedImage]:
-    """Yield the images of an annotation file in the order of their names."""
+    """Yield the images of an annotation file, sorted by file name."""
     try:
         content = json.loads(path.read_bytes())
         captions: dict[Any, list[object]] = {}
@@ -74,7 +74,7 @@ def _read(path: Path, folder: Path, split: str | None) -> Iterator[Entry | Skipp
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"the key {error} is missing" if isinstance(error, KeyError) else str(error)
-        raise UserError(f"{path}: not readable as COCO captions ({reason})") from error
+        raise UserError(f"{path}: cannot be read as COCO captions ({reason})") from error
     for file_name, number, address in images:
         image = _find(file_name, address, path, folder)
         if image is None:
@@ -89,7 +89,7 @@ def _read(path: Path, folder: Path, split: str | None) -> Iterator[Entry | Skipp
         if texts:
             yield Entry(identity, image, tuple(dict.fromkeys(texts)), split=split)
         else:
-            yield SkippedImage(identity, f"{path.name} contains no caption for it", "no caption")
+            yield SkippedImage(identity, f"{path.name} contains no caption for the image", "no caption")
 
 
 def _find(file_name: str, address: str, annotations: Path, folder: Path) -> Path | None:

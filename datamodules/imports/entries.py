@@ -13,7 +13,7 @@ from datamodules.shards.skips import SkippedImage
 
 
 class FilePart(NamedTuple):
-    """Bytes of a file, such as a member of a tar."""
+    """A range of bytes in a file, such as a member of a tar."""
 
     path: Path
     offset: int
@@ -44,7 +44,7 @@ class Unit(Protocol):
 
     @property
     def size(self) -> int:
-        """Number of images or bytes, depending on which of the two the layout's plan counts."""
+        """Number of images, or number of bytes if the plan of the layout counts bytes."""
         ...
 
     def read(self) -> Iterator[Entry | SkippedImage]:

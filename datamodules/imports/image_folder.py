@@ -77,7 +77,9 @@ def _describe_unused(listing: Listing, lookup: CaptionLookup) -> list[str]:
     notes = [f"other files, which are not read: {len(unused)} ({count_kinds(unused)})"] if unused else []
     tables = [name_of(path, listing.folder) for path in unused if path.suffix.lower() in (".csv", ".tsv", ".jsonl")]
     if tables:
-        notes.append(f"{tables[0]} is not read as a caption table because of its name (--captions names a table)")
+        notes.append(
+            f"{tables[0]} is not read as a caption table because of its name (specify caption tables with --captions)"
+        )
     if listing.hidden:
         notes.append(f"files and folders that are not read because their names start with a dot: {listing.hidden}")
     return notes

@@ -217,7 +217,7 @@ class _Window(io.RawIOBase):
 
 
 def _read_labels(others: tuple[Path, ...]) -> tuple[dict[str, str], list[Path]]:
-    """Return a mapping from the file stems of validation images to their classes, and the files that contain it.
+    """Return a mapping from the file stems of validation images to their classes, and the files that were read.
 
     Raises:
         UserError: A file cannot be read.
@@ -236,7 +236,7 @@ def _read(path: Path, parse: Callable[[], dict[str, str]]) -> dict[str, str]:
     try:
         return parse()
     except Exception as error:  # SciPy and tarfile raise many types of exceptions for damaged files
-        raise UserError(f"{path}: not readable as the classes of the validation images ({error})") from error
+        raise UserError(f"{path}: cannot be read as the classes of the validation images ({error})") from error
 
 
 def _read_solution(path: Path) -> dict[str, str]:

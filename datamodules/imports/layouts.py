@@ -204,7 +204,7 @@ def _parquet_files(listing: Listing) -> tuple[Path, ...]:
 
 
 def _annotations(listing: Listing) -> tuple[Path, ...]:
-    """Return COCO's annotation files. A file with the name of the image next to it is a caption file instead."""
+    """Return COCO's annotation files. A JSON file next to an image of the same name is a caption file instead."""
     stems = {path.with_suffix("") for path in listing.images}
     found = (path for path in listing.others if ANNOTATIONS.fullmatch(path.name))
     return tuple(path for path in found if path.with_suffix("") not in stems)

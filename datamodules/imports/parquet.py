@@ -50,7 +50,7 @@ def image_column(path: Path) -> str | None:
     try:
         schema = pq.read_schema(path)
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise UserError(f"{path}: not readable as Parquet ({error})") from error
+        raise UserError(f"{path}: cannot be read as Parquet ({error})") from error
     structs = [field.name for field in schema if _is_image_struct(field.type)]
     binary = [field.name for field in schema if _is_binary(field.type) and field.name.lower() in _IMAGE_COLUMNS]
     columns = structs or binary
@@ -95,7 +95,7 @@ def _units(path: Path, folder: Path, options: ReadOptions, split: str | None) ->
             _check_columns(path, names, image, captions, options.columns)
             sizes = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise UserError(f"{path}: not readable as Parquet ({error})") from error
+        raise UserError(f"{path}: cannot be read as Parquet ({error})") from error
     wanted = {image.name, *(field.name for field in captions), *options.columns}
     wanted |= set() if captions else set(CAPTION_KEYS)
     columns = tuple(name for name in names if name in wanted)

@@ -41,7 +41,7 @@ def plan_path_table(layout: PathTable, options: ReadOptions) -> Plan:
     captions = tuple(ColumnGroup((field.name,)) for field in fields) or (ColumnGroup(CAPTION_KEYS),)
     required = (paths, *captions, *(ColumnGroup((name,)) for name in options.columns))
     total = 0
-    for row in read_rows(layout.path, required):  # checks the whole table before the images are read, which takes hours
+    for row in read_rows(layout.path, required):  # checks the whole table first, because reading images takes hours
         total += 1
         _path_of(layout.path, row, paths)
 

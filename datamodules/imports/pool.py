@@ -1,4 +1,4 @@
-"""Processes units of work in several processes, and yields them in order."""
+"""Distributes units of work among several processes, and yields the finished units in order."""
 
 import os
 import signal

@@ -55,7 +55,7 @@ def read_rows(path: Path, required: tuple[ColumnGroup, ...]) -> Iterator[TableRo
             case _:
                 yield from _read_csv(path, required)
     except (ValueError, OSError, pa.ArrowException) as error:
-        raise UserError(f"{path}: not readable as a table ({error})") from error
+        raise UserError(f"{path}: cannot be read as a table ({error})") from error
 
 
 def parquet_columns(path: Path) -> list[str]:
@@ -67,7 +67,7 @@ def parquet_columns(path: Path) -> list[str]:
     try:
         return list(pq.read_schema(path).names)
     except (ValueError, OSError, pa.ArrowException) as error:
-        raise UserError(f"{path}: not readable as Parquet ({error})") from error
+        raise UserError(f"{path}: cannot be read as Parquet ({error})") from error
 
 
 def _read_parquet(path: Path, required: tuple[ColumnGroup, ...]) -> Iterator[TableRow]:

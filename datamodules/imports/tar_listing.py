@@ -1,4 +1,4 @@
-"""Lists the tars of a folder or of a remote address for an index."""
+"""Lists the tars to index in a folder or at a remote address."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -61,7 +61,8 @@ def list_tars(source: str, out: Path | None, options: ReadOptions) -> TarListing
 
     Raises:
         UserError: The folder does not exist or contains no tars.
-        ConfigError: The address is invalid or cannot be listed, a package for it is missing, or ``out`` is wrong.
+        ConfigError: The address is invalid or cannot be listed, a package for it is missing, or ``out`` does not suit
+            the source.
         RunError: The storage cannot be reached.
     """
     if protocol_of(source) is not None:

@@ -38,7 +38,7 @@ class TarToIndex:
         split: The split of the tar's samples, or None if the source has no splits.
         path: The file, if it is on this machine.
         table: A table with further columns, in which the column "key" identifies the samples.
-        remote: Shards through which the tar is read if it is in remote storage.
+        remote: Reader of the tars if they are in remote storage.
         number: Number of the tar in ``remote``.
     """
 

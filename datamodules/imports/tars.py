@@ -145,7 +145,7 @@ def further_columns(table: Path | None, columns: tuple[str, ...]) -> dict[str, d
     try:
         return _rows_by_key(table, columns)
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise UserError(f"{table}: not readable as Parquet ({error})") from error
+        raise UserError(f"{table}: cannot be read as Parquet ({error})") from error
 
 
 def _rows_by_key(table: Path, columns: tuple[str, ...]) -> dict[str, dict[str, Any]]:

@@ -103,7 +103,7 @@ class Job:
 
 
 class Columns:
-    """Checks that at least one image of a unit has each column of the conditions, to detect misspelled columns.
+    """Checks that every column in the conditions occurs in at least one image of a unit, to detect misspelled names.
 
     Args:
         needed: The columns to which conditions refer.

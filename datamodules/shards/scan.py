@@ -119,7 +119,7 @@ def _scan_headers(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
     except (BrokenShardError, OSError):
         raise
     except Exception as error:  # tarfile raises many types of exceptions for damaged headers
-        raise BrokenShardError(position, f"not readable as tar ({str(error) or type(error).__name__})") from error
+        raise BrokenShardError(position, f"cannot be read as tar ({str(error) or type(error).__name__})") from error
     _check_end(file, position)
 
 

@@ -60,8 +60,8 @@ def test_broken_members_of_a_tar(source: Path) -> None:
     assert skipped["a.tar/1"] == ("the members contain no caption: png", "no caption")
     assert skipped["a.tar/2"] == ("the members contain no image: txt", "no image")
     assert skipped["a.tar/3"] == ("cannot be decoded (unknown image format)", "cannot be decoded")
-    assert skipped["a.tar/4"][0].startswith("json is not readable")
-    assert skipped["a.tar/5"][0].startswith("txt is not readable")
+    assert skipped["a.tar/4"][0].startswith("json cannot be read")
+    assert skipped["a.tar/5"][0].startswith("txt cannot be read")
     assert skipped["a.tar/6"][0].startswith("json: the key 'caption' (or 'text' or 'captions') is missing or empty")
     assert skipped["a.tar/8"][1] == "cannot be decoded"
     assert skipped["a.tar/0"] == ("an earlier sample of the tar has the same key", "repeated key")
@@ -175,14 +175,14 @@ def test_images_of_coco_that_are_missing_or_have_no_caption(source: Path) -> Non
     skipped, kept = build(source)
     assert len(kept) == 4
     assert skipped["captions_train2017.json: 000000000401.jpg"] == ("the image file does not exist", "missing file")
-    assert skipped["train2017/000000000402.jpg"][0] == "captions_train2017.json contains no caption for it"
+    assert skipped["train2017/000000000402.jpg"][0] == "captions_train2017.json contains no caption for the image"
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"images": []}', '{"images": [{"id": 1}], "annotations": []}'])
 def test_damaged_annotations_are_named(source: Path, content: str) -> None:
     sources.write_coco(source)
     (source / "annotations" / "captions_val2017.json").write_text(content)
-    with pytest.raises(UserError, match=r"captions_val2017.json: not readable as COCO captions \("):
+    with pytest.raises(UserError, match=r"captions_val2017.json: cannot be read as COCO captions \("):
         build(source)
 
 

@@ -104,7 +104,7 @@ def test_rows_whose_image_cannot_exist_are_skipped(source: Path) -> None:
         ("a\\x00.png", gone),
         ("\\ud800.png", gone),
         ("caf\\xe9.png", gone),
-        (report.skipped[4].id, "in metadata.jsonl, but such files are not read"),
+        (report.skipped[4].id, "in metadata.jsonl, but files without a suffix are not read"),
         ("P.PNG", gone),
         ("q.svg", "in metadata.jsonl, but .svg files are not read"),
     ]
@@ -195,4 +195,4 @@ def test_missing_captions_are_reported_with_file_and_key(source: Path) -> None:
 def test_key_that_occurs_twice_in_a_caption_file_is_reported(source: Path) -> None:
     write(source, ["a.png", "b.png"], {"a.json": '{"caption": "a", "caption": "b"}', "b.txt": "fine"})
     (skipped,) = build(source)[0].skipped
-    assert str(skipped) == "a.png: a.json is not readable (the key 'caption' occurs twice)"
+    assert str(skipped) == "a.png: a.json cannot be read (the key 'caption' occurs twice)"

@@ -60,7 +60,7 @@ KINDS: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "not a tar file": (
         lambda s: s.write_bytes(b"<html>not found</html>" * 99),
         7,
-        "byte 0: not readable as tar",
+        "byte 0: cannot be read as tar",
     ),
     "tar without samples": (lambda s: write_members(s, []), 7, "contains no sample"),
     "image of garbage": (

@@ -160,7 +160,7 @@ def test_unusable_images_are_skipped_with_a_reason(tmp_path: Path) -> None:
     assert reasons.keys() == {"silent.png", "blank.png", "odd.png", "fake.jpg", "half.png", "gone.png"}
     assert reasons["silent.png"].startswith("no caption")
     assert reasons["blank.png"] == "blank.txt does not contain a caption"
-    assert reasons["odd.png"].startswith("odd.json is not readable")
+    assert reasons["odd.png"].startswith("odd.json cannot be read")
     assert reasons["half.png"].startswith("cannot be decoded")
     assert str(report).endswith("1 train, 1 validation samples, 6 skipped")
 

@@ -58,18 +58,18 @@ KINDS: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "negative size in an extended header": (
         lambda s: _insert(s, _pax(b"13 size=-512\n"), forge_header(b"9.txt", 0)),
         4,
-        "negative size|not readable as tar",
+        "negative size|cannot be read as tar",
     ),
     "size of four exabytes": (lambda s: _insert(s, forge_header(b"9.txt", 2**62)), 4, "truncated inside 9.txt"),
     "many long names": (
         lambda s: _insert(s, (forge_header(b"long", 4, kind=b"L") + pad(b"abc\0")) * 3000),
         4,
-        "not readable as tar",
+        "cannot be read as tar",
     ),
     "sparse member": (
         lambda s: _insert(s, forge_header(b"00000010.png", 0, kind=tarfile.GNUTYPE_SPARSE) + bytes(512)),
         4,
-        "not readable as tar|damaged",
+        "cannot be read as tar|damaged",
     ),
     "block of zeros": (lambda s: _insert(s, bytes(512)), 4, "damaged: data after the end-of-archive block"),
     "EPS": (lambda s: edit_member(s, 9, "png", image_bytes("EPS")), 1, "unknown image format"),
