@@ -30,7 +30,7 @@ CaptionChoice = Literal["random", "short", "long"] | float
 class ShardBatches(Dataset["Batch | RunError"]):
     """A data set whose items are whole batches: ``batches[request]`` is a pure function of the request.
 
-    A batch is a dictionary of
+    A batch is a dictionary with these entries:
 
     - "images", uint8 (B, 3, H, W), or "latents", float32 (B, C, h, w);
     - "captions", B strings;
@@ -93,7 +93,7 @@ class ShardBatches(Dataset["Batch | RunError"]):
         )
 
     def _candidates(self, rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-        """Yield the given rows, followed by replacements: the other rows of their bucket, and then those of all others.
+        """Yield the given rows and then replacements: the other rows of their bucket, and the rows of other buckets.
 
         Rows that are yielded together always have the same bucket. The replacements in each bucket start after the last
         given row and wrap around, and the buckets start with the bucket of the given rows and wrap around.

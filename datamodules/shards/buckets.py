@@ -84,7 +84,7 @@ def cover_box(
     Args:
         width: Width of the image.
         height: Height of the image.
-        bucket: The size that the crop will be resized to.
+        bucket: The size to which the crop will be resized.
         x: Horizontal position of the crop in [0, 1]; 0.5 is the center.
         y: Vertical position of the crop in [0, 1].
     """

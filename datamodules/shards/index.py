@@ -193,7 +193,7 @@ class ShardScan(NamedTuple):
 
     Attributes:
         rows: Offset, length, width and height of each sample.
-        skipped: The samples, and the end of the shard, that cannot be used.
+        skipped: The unusable samples, and the unreadable end of the shard, if any.
     """
 
     rows: list[tuple[int, int, int, int]]

@@ -18,7 +18,7 @@ class BuildReport:
         train: Number of training samples.
         validation: Number of validation samples.
         skips: Images that could not be used or that a filter left out.
-        notes: Lines about other things that were left out or changed, and about possible mistakes.
+        notes: Further lines about what was left out or changed, and about possible mistakes.
     """
 
     path: Path

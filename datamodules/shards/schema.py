@@ -45,7 +45,7 @@ class SampleError(Exception):
 
 
 def reason_of(error: Exception) -> str:
-    """Return why a sample is unusable, given any exception. Libraries raise many types for damaged files."""
+    """Describe why a sample is unusable. Libraries raise many types of exceptions for damaged files."""
     return str(error) if isinstance(error, SampleError) else f"{type(error).__name__}: {error}"
 
 

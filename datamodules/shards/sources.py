@@ -97,7 +97,7 @@ def _printable(char: str) -> str:
 
 
 def is_file(path: Path) -> bool:
-    """Return whether a file exists. For impossible paths, for example ones that are too long, return False."""
+    """Return whether a file exists. Invalid paths, such as paths that are too long, do not raise an error."""
     try:
         return path.is_file()
     except (OSError, ValueError):

@@ -47,7 +47,7 @@ def describe_dataset(
         buckets: Shape of the buckets.
         max_crop: Count the images that lose more than this share of their area to cropping.
         max_enlargement: Count the images that are scaled up by more than this factor.
-        text_encoders: Text encoders for which to count the captions that they do not see in full.
+        text_encoders: Text encoders. The description includes how many captions each of them does not see in full.
 
     Raises:
         UserError: The data set does not exist or is incomplete.
@@ -240,7 +240,11 @@ def _caption_table(index: SplitIndex, coverage: CaptionCoverage) -> str:
         numbers.append(len(lengths))
         first.append(lengths[0])
         others += lengths[1:]
-    quantities = {"captions per sample": numbers, "words in the first caption": first, "words in the others": others}
+    quantities = {
+        "captions per sample": numbers,
+        "words in the first caption": first,
+        "words in the other captions": others,
+    }
     rows = [(name, min(values), np.median(values), max(values)) for name, values in quantities.items() if values]
     return tabulate(rows, [f"captions of {len(numbers)} samples", "min", "median", "max"])
 

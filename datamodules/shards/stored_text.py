@@ -51,7 +51,7 @@ def _read(tensors: Mapping[str, Tensor], name: str, layout: TextLayout) -> Tenso
 
 
 def pad_text(captions: Sequence[Tensor], layout: TextLayout) -> TextTokens:
-    """Combine the embeddings of B captions, (L, width) each, into a batch with the same padding as the encoder's.
+    """Combine the embeddings of B captions, (L, width) each, into a batch that is padded like the encoder's output.
 
     The embeddings keep their stored type, so that no more bytes than necessary are copied to the device.
     """

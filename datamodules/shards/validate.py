@@ -57,7 +57,7 @@ def validate_dataset(path: Path, text_encoders: Sequence[TextEncoder] = ()) -> V
 
     Args:
         path: Folder of the data set.
-        text_encoders: Text encoders for which to count the captions that they do not see in full.
+        text_encoders: Text encoders. The notes include how many captions each of them does not see in full.
     """
     report = ValidationReport(path)
     try:
