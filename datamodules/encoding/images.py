@@ -118,7 +118,7 @@ _Decoded = tuple[_Batch, dict[int, Tensor], dict[int, str]]
 
 
 def _decode_ahead(samples: Sequence[Sample], batches: Sequence[_Batch], workers: int) -> Iterator[_Decoded]:
-    """Decode images in advance, and yield each batch with its decoded images and with the errors of the others.
+    """Decode images in advance, and yield the decoded images and the decoding errors of each batch.
 
     Both mappings use sample numbers as keys.
     """

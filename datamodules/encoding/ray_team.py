@@ -15,7 +15,7 @@ LOCAL = "local"
 class RayTeam:
     """A team of Ray actors.
 
-    If an actor's process dies, Ray restarts the actor, if necessary on another node, and encodes its shard again.
+    If an actor's process dies, Ray restarts the actor, if necessary on another node, and its shard is encoded again.
 
     Args:
         job: What to encode. The folders must have the same paths on all nodes.

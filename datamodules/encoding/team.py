@@ -96,7 +96,7 @@ class Ranks:
             time.sleep(_POLL_SECONDS)
 
     def follow(self) -> None:
-        """Encode shards from the list of rank 0 until none are left.
+        """Encode shards from the list that rank 0 provides until none are left.
 
         Raises:
             ConfigError: The encoders or the source of this rank differ from those of rank 0.

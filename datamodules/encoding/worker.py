@@ -63,10 +63,7 @@ class EncodeWorker:
         return encoder.to(self._device) if isinstance(encoder, nn.Module) else encoder
 
     def describe(self) -> dict[str, Any]:
-        """Return everything except the base size that determines the contents of the shards.
-
-        This includes the source, the encoders, and the settings.
-        """
+        """Return the source, the encoders, and the settings, which determine the shards at each base size."""
         job = self.job
         return {
             "source": read_info(job.source).fingerprint,
@@ -185,7 +182,7 @@ def read_shard(index: SplitIndex, shard: int) -> tuple[list[tuple[str, Sample]],
 
 
 def text_tensors(captions: tuple[str, ...], text: dict[Group, dict[str, list[Tensor]]]) -> dict[str, Tensor]:
-    """Return the embeddings of a sample's captions under the names with which they are stored."""
+    """Return a mapping from the names of the stored tensors to the embeddings of a sample's captions."""
     tensors: dict[str, Tensor] = {}
     for group, tokens in text.items():
         for number, caption in enumerate(captions):
@@ -210,7 +207,7 @@ def encoded_sample(sample: Sample, latent: Latent, text: dict[str, Tensor]) -> S
 
 
 def device_of_process() -> torch.device:
-    """Return the GPU for the local rank that ``torchrun`` has assigned to this process, or the CPU without a GPU."""
+    """Return the GPU for this process's local rank, which ``torchrun`` sets, or the CPU if there is no GPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())

@@ -11,8 +11,8 @@ from pocketdit.errors import ConfigError
 def hash_image(rgb: Image.Image, perceptual: bool) -> ImageHashes:
     """Compute the exact hash of an RGB image and, if ``perceptual`` is set, its perceptual hash.
 
-    Each bit of the perceptual hash (``imagehash.phash``) records whether one of the 64 lowest frequencies of the
-    grayscale image exceeds the median of these frequencies. The perceptual hash ignores colors.
+    Each bit of the perceptual hash (``imagehash.phash``) records whether one of the 64 lowest-frequency coefficients of
+    the grayscale image exceeds the median of these coefficients. The perceptual hash ignores colors.
 
     Raises:
         ConfigError: The package imagehash is not installed.

@@ -39,7 +39,7 @@ class Filters:
 
     @property
     def distance(self) -> int | None:
-        """Maximum number of bits in which the perceptual hashes of duplicates differ, or None if not used."""
+        """Maximum number of differing bits in the perceptual hashes of duplicates, or None if they are not compared."""
         return self.duplicates if isinstance(self.duplicates, int) else None
 
     def captions_within(self, captions: tuple[str, ...]) -> tuple[str, ...]:
@@ -56,19 +56,19 @@ class Filters:
         return " ".join(f"{option} {limit}" for option, limit in limits.items() if limit is not None)
 
     def rule_against_size(self, width: int, height: int) -> str | None:
-        """Return the command-line option that excludes images of this size, or None if they are used."""
+        """Return the command-line option that excludes images of this size, or None if no option excludes them."""
         return next((rule for rule, is_exceeded in self._sizes(width, height) if is_exceeded), None)
 
     def rule_against_row(self, row: Row) -> tuple[str, str] | None:
         """Return the command-line option that excludes an image with these column values, and the reason.
 
         Returns:
-            The option and the reason, or None if the image is used.
+            The option and the reason, or None if no option excludes the image.
         """
         for condition in self.where:
             rule, holds = f"--where {condition.text!r}", condition.holds(row)
             if holds is None:
-                return f"{rule} (no value)", f"left out: {rule} finds no value to compare"
+                return f"{rule} (no value)", f"left out: {rule} has no value to compare"
             if not holds:
                 return rule, f"left out: {rule}"
         return None

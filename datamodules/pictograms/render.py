@@ -26,7 +26,7 @@ _COLORS: dict[str, tuple[str, ...]] = {
     "white": ("#ffffff",),
 }
 _MAIN_SHARE = 0.25
-# Black counts as a color only if it covers at least this share of a pictogram. Otherwise, it is only the outline.
+# Black counts as a color only if it covers at least this share of a pictogram. Otherwise, only the outline is black.
 _BLACK_SHARE = 0.6
 
 

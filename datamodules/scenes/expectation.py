@@ -10,7 +10,7 @@ has one of four tags:
 - single_object: one object;
 - color_attr: two to four different objects, each with its own color;
 - position: two objects and their relation;
-- counting: several objects of one kind. As in GenEval, "exclude" rejects images with one more object.
+- counting: several objects of one kind. As in GenEval, "exclude" rejects images with additional objects.
 
 The metadata does not contain size, place, or background, because they are not judged.
 """

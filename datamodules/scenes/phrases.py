@@ -24,7 +24,7 @@ class OptionalDetails(NamedTuple):
 
 
 def random_details(rng: np.random.Generator, probability: float = 0.12) -> OptionalDetails:
-    """Draw the details to mention. Each is mentioned with the given probability, independently of the others."""
+    """Draw the details to mention. Each detail is mentioned with the given probability, independently of the others."""
     size, background, place = rng.random(3) < probability
     return OptionalDetails(bool(size), bool(background), bool(place))
 
@@ -42,7 +42,7 @@ def plural(count: int, shape: str, color: str, size: str = "") -> str:
 
 
 def join_phrases(phrases: Sequence[str]) -> str:
-    """Join phrases to "a", "a and b", or "a, b and c"."""
+    """Join phrases, as in "a", "a and b", or "a, b and c"."""
     return f"{', '.join(phrases[:-1])} and {phrases[-1]}" if len(phrases) > 1 else phrases[0]
 
 

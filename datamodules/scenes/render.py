@@ -10,7 +10,7 @@ _SUPERSAMPLING = 4
 
 
 def _regular_polygon(corners: int, radius: float, rotation: float = 0.0) -> list[tuple[float, float]]:
-    """Return a regular polygon's corners. The first is ``rotation`` radians clockwise from the top."""
+    """Return a regular polygon's corners. The first corner is ``rotation`` radians clockwise from the top."""
     angles = (2 * math.pi * i / corners + rotation for i in range(corners))
     return [(radius * math.sin(a), -radius * math.cos(a)) for a in angles]
 
@@ -22,7 +22,7 @@ def _star() -> list[tuple[float, float]]:
 
 _ARM, _HALF = 1.12, 0.36  # length and half the width of each arm of the cross
 
-# Corners of each shape for radius 1, centered at (0, 0) with y pointing down. All are within REACH of the center.
+# Corners of each shape for radius 1, centered at (0, 0) with y pointing down. REACH is the largest distance of a corner.
 OUTLINES: dict[str, list[tuple[float, float]]] = {
     "circle": _regular_polygon(64, 1.0),
     "square": [(-0.88, -0.88), (0.88, -0.88), (0.88, 0.88), (-0.88, 0.88)],

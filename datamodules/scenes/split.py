@@ -1,4 +1,4 @@
-"""Generates scenes of one split. A hash of the short caption determines the split, so splits share no short caption."""
+"""Generates scenes of a split. A hash of the short caption determines the split, so no short caption is in both."""
 
 import hashlib
 from collections.abc import Iterator
