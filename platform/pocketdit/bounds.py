@@ -10,7 +10,7 @@ MAX_SIDE = 65_536  # pixels
 
 @dataclass(frozen=True)
 class Between:
-    """The smallest and the largest value that a setting can sensibly have."""
+    """The smallest and the largest sensible value of a setting."""
 
     low: float
     high: float
@@ -73,7 +73,7 @@ Guidance = Annotated[float, Between(0, 1000)]
 Side = Annotated[int, Between(1, MAX_SIDE)]
 """The length of a side of an image in pixels."""
 Error = Annotated[float, Between(0, 1e9)]
-"""The maximum difference between an exported network and the original that is accepted."""
+"""The maximum accepted difference between the outputs of an exported network and of the original network."""
 Tokens = Annotated[int, Between(1, 100_000)]
 """The maximum number of tokens in a caption or prompt."""
 VectorSize = Annotated[int, Between(1, 65_536)]

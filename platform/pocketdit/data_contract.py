@@ -46,7 +46,7 @@ class DataDescription:
 class CaptionedData(Protocol):
     """A data module that can read captions without their images.
 
-    For such data, a run reports how much of the captions its text encoders ignore.
+    For such data, a run reports which parts of the captions its text encoders do not see.
     """
 
     def read_captions(self, split: str, samples: int) -> tuple[list[str], bool]:

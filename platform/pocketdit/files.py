@@ -33,7 +33,7 @@ def require_regular_file(path: Path) -> None:
 
 
 def damage(path: Path, error: BaseException) -> str:
-    """Return a short explanation of why a binary file could not be read, such as that it is a Git LFS pointer."""
+    """Explain briefly why a binary file could not be read, for example because it is a Git LFS pointer."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
     with path.open("rb") as file:

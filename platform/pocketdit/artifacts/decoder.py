@@ -46,7 +46,7 @@ def with_decoder(encoders: Encoders, experiment: Experiment, folder: RunFolder) 
 
     Args:
         encoders: The encoders.
-        experiment: The experiment that the encoders belong to.
+        experiment: The experiment that configures the encoders.
         folder: The run that trained the decoder.
 
     Raises:

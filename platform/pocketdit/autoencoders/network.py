@@ -1,7 +1,7 @@
 """A small autoencoder of 3x3 convolutions without normalization or attention.
 
 Without normalization, each pixel depends only on its surroundings, and the same weights work at every image size. The
-decoder computes at half the resolution of the images or below. After each upsampling, 3x3 convolutions mix the pixels
+decoder computes at half the resolution of the images or less. After each upsampling, 3x3 convolutions mix the features
 of neighboring latent positions, so that no borders between these positions are visible.
 
 Shape letters: B = batch, H x W = image sides in pixels, C = latent channels, h x w = latent sides, c = channels of a
