@@ -162,7 +162,7 @@ class _Holds:
             self._changed.notify_all()
 
     def close_inherited(self) -> None:
-        """Close inherited descriptors in a forked process. The lock is not acquired, as its copy may be held forever."""
+        """Close inherited descriptors in a forked process. The lock is not used, as its copy may be held forever."""
         for descriptor in self._descriptors.values():
             os.close(descriptor)
 

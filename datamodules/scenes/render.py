@@ -22,7 +22,7 @@ def _star() -> list[tuple[float, float]]:
 
 _ARM, _HALF = 1.12, 0.36  # length and half the width of each arm of the cross
 
-# Corners of each shape for radius 1, centered at (0, 0) with y pointing down. REACH is the largest distance of a corner.
+# Corners of each shape for radius 1, centered at (0, 0) with y pointing down. No corner is farther than REACH away.
 OUTLINES: dict[str, list[tuple[float, float]]] = {
     "circle": _regular_polygon(64, 1.0),
     "square": [(-0.88, -0.88), (0.88, -0.88), (0.88, 0.88), (-0.88, 0.88)],
