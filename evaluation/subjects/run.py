@@ -119,7 +119,7 @@ class Run:
         return replace(images, provenance={**images.provenance, "truncated_prompts": counts})
 
     def _require_sizes(self, prompts: PromptSet) -> None:
-        """Check that the network accepts the size of every prompt, which would otherwise be rounded down."""
+        """Check that the network accepts the image size of every prompt. Other sizes would be rounded down."""
         for size, group in group_by_size(prompts.prompts, self.sampling.size):
             try:
                 replace(self.experiment, sampling=replace(self.experiment.sampling, size=size)).check()

@@ -91,10 +91,11 @@ def find_errors(
     read_colors: ReadColors,
     threshold: float = POSITION_THRESHOLD,
 ) -> list[str]:
-    """Return the reasons why an image does not match its prompt, in the benchmark's wording; empty if it matches.
+    """Return the reasons why an image does not match its prompt, or an empty list if it matches.
 
-    An "include" clause with count n must be satisfied by the n highest-scoring boxes of its class. An "exclude" clause
-    with count n fails if there are at least n boxes of its class.
+    The reasons are in the benchmark's wording. An "include" clause with count n must be satisfied by the n
+    highest-scoring boxes of its class. An "exclude" clause with count n fails if there are at least n boxes of its
+    class.
 
     Args:
         detections: Detections selected by ``keep_detections``.

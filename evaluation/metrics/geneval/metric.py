@@ -115,7 +115,7 @@ class GenEval:
         return Result(self._name(), {"overall": overall, **tags}, self._protocol(images), notes=notes)
 
     def errors(self, image: ImageArray, metadata: Mapping[str, Any]) -> list[str]:
-        """Return the reasons why an image does not match a prompt's metadata; empty if it matches."""
+        """Return the reasons why an image does not match a prompt's metadata, or an empty list if it matches."""
         constants = self.constants
         threshold = constants.counting_threshold if metadata["tag"] == "counting" else constants.threshold
         detections = keep_detections(

@@ -184,7 +184,7 @@ class Study:
         return FileResponse(path, media_type="image/png", headers={"Cache-Control": _FOREVER})
 
     def static(self, request: Request) -> Response:
-        """Return a file that pages load."""
+        """Return the style sheet, the script or the icon."""
         name = request.path_params["name"]
         if name not in self._static:
             raise HTTPException(404)

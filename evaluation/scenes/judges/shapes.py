@@ -46,7 +46,7 @@ def shape_probabilities(correlations: Mapping[str, float]) -> dict[str, float]:
 
 @cache
 def unit_area(shape: str) -> float:
-    """Return the area of a shape's outline at radius 1 (shoelace formula)."""
+    """Return the area inside a shape's outline of radius 1 (shoelace formula)."""
     xs, ys = (np.array(side) for side in zip(*OUTLINES[shape], strict=True))
     return float(abs(np.sum(xs * np.roll(ys, -1) - ys * np.roll(xs, -1))) / 2)
 
