@@ -15,7 +15,7 @@ from benchmarks.paper_table import (
 from pocketdit.backbones.spec import AdaptiveSparseAttention, DiTSpec, FullAttention, Level
 
 WIDTH, HEAD, KV = 64, 16, 2
-TOKENS, MIDDLE, DEPTHS = 256, 64, (2, 1, 3)  # for 32x32 latents: tokens of the outer and middle levels
+TOKENS, MIDDLE, DEPTHS = 256, 64, (2, 1, 3)  # number of tokens in the outer and middle levels for 32x32 latents
 
 
 @pytest.fixture

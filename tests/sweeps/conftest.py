@@ -83,7 +83,7 @@ def sweep(tmp_path: Path) -> Sweep:
 def store(sweep: Sweep) -> Store:
     """A study of five trials: 0 to 2 form a front, 3 is infeasible, and 4 is dominated.
 
-    Trials 0 to 2 are promoted to 200 steps, and trials 1 and 2 have two seeds there. Trial 1 has the lower loss.
+    Trials 0 to 2 are promoted to 200 steps, where trials 1 and 2 have two seeds. Trial 1 has the lower loss of the two.
     """
     store = Store(sweep)
     add_trial(store, 0, {"attention": "full"}, [0.50, 1.9])

@@ -31,7 +31,7 @@ OBJECTIVES = {
 
 @pytest.fixture
 def training(tmp_path: Path, tiny: list[str]) -> dict[str, Any]:
-    """Changes to the sleeping study that make its trials train the tiny experiment."""
+    """Changes that make the trials of the sleeping study train the tiny experiment."""
     overrides = dict(text.split("=", 1) for text in tiny if not text.startswith(("runs=", "training.max_steps=")))
     return {
         "set": {key: yaml.safe_load(value) for key, value in overrides.items()} | {"training.validate_every": 2},

@@ -45,7 +45,7 @@ def test_infeasible_trial_has_a_value_for_the_constrained_objective(sweep: Sweep
 
 def test_page_and_plots_are_written(sweep: Sweep, store: Store) -> None:
     names = sorted(p.name for p in write_plots(sweep, store))
-    # There is no plot of importances, because they require more than four results.
+    # There is no importance plot, because importances require at least eight results.
     assert names == ["parallel.png", "pareto.png", "slices.png", "study.html"]
     assert sorted(p.name for p in sweep.folder.iterdir()) == names
 

@@ -1,4 +1,4 @@
-"""Tests that a study's winner is written as an experiment with the configuration of the best trial."""
+"""Tests that the experiment that is written for a trial has the trial's configuration."""
 
 from dataclasses import replace
 from pathlib import Path
