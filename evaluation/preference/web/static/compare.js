@@ -6,7 +6,7 @@ const form = document.querySelector("form");
 const status_ = document.querySelector("#status");
 const questions = [...document.querySelectorAll("[data-question]")];
 const dialog = document.querySelector("dialog");
-const unsaved = new Map(); // choices by question that the server has not confirmed yet
+const unsaved = new Map(); // maps each question to a choice that the server has not confirmed yet
 let saving = null; // the request in progress
 let leaving = false;
 

@@ -5,7 +5,7 @@ const form = byId("settings");
 const compare = byId("compare");
 let running = null; // the AbortController of the current request
 
-// Settings and links. The body of a request and the query of a link are the same text.
+// Settings and links. The body of a request and the query of a link have the same format.
 
 function settings() {
   const pairs = new URLSearchParams();
