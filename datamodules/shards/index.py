@@ -114,7 +114,7 @@ class SplitIndex:
         return self.shards[shard] if self.rules is None else f"{shard:05d}.tar"
 
     def shard_path(self, row: int) -> str:
-        """Return the path of a row's shard in the data set or among its tars, for example "train/00003.tar"."""
+        """Return the path of a row's shard, such as "train/00003.tar", relative to the data set or its tars' folder."""
         name = self.shards[self.shard[row]]
         return f"{self.folder.name}/{name}" if self.rules is None else path_text(Path(name))
 
@@ -169,7 +169,7 @@ def write_index(folder: Path, kind: Kind, hashes: Mapping[str, str]) -> None:
 def _record(path: Path) -> ShardRecord:
     try:
         return ShardRecord(path.name, path.stat().st_size)
-    except OSError:  # for example, a link to a file that does not exist
+    except OSError:  # for example, because the shard is a link to a file that does not exist
         return ShardRecord(path.name, -1)
 
 

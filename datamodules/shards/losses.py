@@ -1,4 +1,4 @@
-"""Measures how much images lose when they are cropped and scaled to buckets."""
+"""Measures how much of each image is cropped away, and how much it is enlarged, when it is fitted to its bucket."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ class CropLosses:
     _worst_enlargement: "_Worst | None" = field(default=None, init=False)
 
     def add(self, width: int, height: int, name: str, count: int = 1) -> None:
-        """Add ``count`` images of one size, one of which is called ``name``."""
+        """Add ``count`` images of the same size. ``name`` is the name of one of them."""
         removed, enlargement = self.measure(width, height)
         self._images += count
         self._removed += count * removed

@@ -109,7 +109,7 @@ class ShardDataModule(LightningDataModule):
         self._counted_by: object | None = None
         self._processed_before = 0
         self._splits: dict[str, BucketedSplit] = {}
-        self._training: weakref.ref[BatchLoader] | None = None  # weak: the loader refers to this module
+        self._training: weakref.ref[BatchLoader] | None = None  # weak, because the loader refers to this module
         self._validation: RepeatedBatchLoader | None = None
 
     @classmethod

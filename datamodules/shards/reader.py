@@ -142,7 +142,7 @@ def read_captions(index: SplitIndex, samples: int) -> Iterator[tuple[str, ...]]:
 
 
 def _split_plain_members(content: bytes) -> RawSample | None:
-    """Split a sample into members if each header is a single block, as in shards by ``DatasetWriter``.
+    """Split a sample into members if each header is a single block, as in shards that ``DatasetWriter`` wrote.
 
     This is three times as fast as ``_split_members``, which takes a fifth as long as decoding a small image.
 

@@ -92,7 +92,7 @@ class DatasetInfo:
         encoded_from: Fingerprint of the images that were encoded.
         validation_is_train: Whether the validation split repeats the training split.
         attribution: License and authors of the images, or None if no attribution is required.
-        imported: The layout from which the images were imported, their number, and how many each filter left out.
+        imported: Layout of the imported source, number of its images, and number of images that each filter left out.
         tars: Location of the tars and rules for reading them, if the data set consists only of indexes.
     """
 

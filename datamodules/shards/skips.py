@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-UNUSABLE = "not usable"  # replaces the rule if the image was not left out by a filter
+UNUSABLE = "not usable"  # the rule of an image that was not left out by a filter
 _MAX_ENTRIES = 10_000
 _MAX_NAMES, _MAX_LINES = 5, 20  # limits for the skipped images in a report
 

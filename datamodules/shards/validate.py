@@ -42,7 +42,7 @@ class ValidationReport:
     def __str__(self) -> str:
         table = tabulate(self.samples.items(), ["split", "valid samples"])
         notes = [f"note: {note}" for note in self.notes]
-        conclusion = [] if self.problems else [f"{self.path}: no problems"]  # the command counts the problems
+        conclusion = [] if self.problems else [f"{self.path}: no problems"]  # the command prints the number of problems
         return "\n".join([*map(one_line, self.problems), *notes, table, *conclusion])
 
 
