@@ -25,7 +25,7 @@ class EncodeJob:
         buckets: Shape of these buckets.
         dtype: Data type in which latents and embeddings are stored.
         batch_size: Maximum number of images or captions that are encoded together. It is part of the job because it may
-            affect the last bits of the results.
+            affect the least significant bits of the results.
         workers: Number of threads that decode images in each process.
     """
 

@@ -215,7 +215,7 @@ def device_of_process() -> torch.device:
 
 @contextmanager
 def one_thread(device: torch.device) -> Iterator[None]:
-    """Let torch use only one thread on a CPU, because the number of threads may affect the last bits of the results."""
+    """Let torch use only one thread on a CPU, because the number of threads may change the results slightly."""
     threads = torch.get_num_threads()
     if device.type == "cpu":
         torch.set_num_threads(1)

@@ -1,7 +1,7 @@
 """Conditions on the columns of a source, such as ``aesthetic > 5.5 and lang == "en"``.
 
-The grammar is a small subset of Python's expressions, so Python's parser is used. Conditions are interpreted by this
-module and never executed. As in SQL, a comparison with a missing value is neither true nor false.
+The grammar is a small subset of Python's expressions, so Python's parser can parse conditions. This module interprets
+them and never executes them as code. As in SQL, a comparison with a missing value is neither true nor false.
 """
 
 import ast

@@ -105,7 +105,7 @@ class CaptionLookup:
         return Found(self._choose(name_of(image, self._folder), sources), columns if self._keep_columns else {})
 
     def unknown_images(self, images: list[Path]) -> list[SkippedImage]:
-        """Return the images in tables that are not among the folder's images."""
+        """Return the images that tables list but that are not among the folder's images."""
         known = {path.resolve() for path in images}
         unknown = {path: table for table, rows in self._tables.items() for path in rows if path not in known}
         return [

@@ -34,7 +34,9 @@ class Coco:
 
 
 def plan_coco(layout: Coco, options: ReadOptions) -> Plan:
-    """Plan to read COCO captions. If annotation files are named after training and validation, they define the splits.
+    """Return a plan for reading images with COCO captions.
+
+    If annotation files are named after training and validation, they define the splits.
 
     Raises:
         UserError: An annotation file is damaged.

@@ -15,7 +15,7 @@ _KEPT_FORMATS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
 
 
 class StoredImage(NamedTuple):
-    """An image as it is stored.
+    """An image in its stored form.
 
     Attributes:
         payload: The bytes of the encoded image.

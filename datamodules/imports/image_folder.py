@@ -20,7 +20,7 @@ class ImageFolder:
 
 
 def plan_image_folder(layout: ImageFolder, options: ReadOptions) -> Plan:
-    """Plan to read a folder of images, sorted by a hash of their IDs.
+    """Return a plan for reading a folder of images, sorted by a hash of their IDs.
 
     Captions are read from a .txt or .json file next to each image, or from tables (see ``CaptionLookup``). Subfolders
     for training and for validation or tests, such as train/ and val/, define the splits.

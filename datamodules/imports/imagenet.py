@@ -64,7 +64,7 @@ class _Found(NamedTuple):
 
 
 def plan_class_folders(layout: ClassFolders, options: ReadOptions) -> Plan:
-    """Plan to read class folders. Images are sorted by a hash of their IDs, so that classes are mixed.
+    """Return a plan for reading class folders. Images are sorted by a hash of their IDs, so that classes are mixed.
 
     Raises:
         UserError: The class names or the classes of the validation images cannot be read.
@@ -94,7 +94,7 @@ def plan_class_folders(layout: ClassFolders, options: ReadOptions) -> Plan:
 
 
 def plan_imagenet_tars(layout: ImageNetTars, options: ReadOptions) -> Plan:
-    """Plan to read the official tars. Images are sorted by a hash of their IDs, so that classes are mixed.
+    """Return a plan for reading the official tars. Images are sorted by a hash of their IDs, so that classes are mixed.
 
     Raises:
         UserError: A tar, the class names, or the classes of the validation images cannot be read.

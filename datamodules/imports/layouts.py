@@ -76,7 +76,7 @@ def find_layout(source: Path, name: LayoutName | None, exclude: Path | None = No
 
 
 def plan_layout(layout: Layout, options: ReadOptions) -> Plan:
-    """Plan how to read a source.
+    """Return a plan for reading a source.
 
     Raises:
         UserError: The source is damaged.

@@ -58,7 +58,7 @@ def image_column(path: Path) -> str | None:
 
 
 def plan_parquet(layout: ParquetFiles, options: ReadOptions) -> Plan:
-    """Plan to read Parquet files in units of one or more row groups.
+    """Return a plan for reading Parquet files in units of one or more row groups.
 
     Raises:
         UserError: A file cannot be read, or a column is missing.

@@ -31,7 +31,7 @@ class PathTable:
 
 
 def plan_path_table(layout: PathTable, options: ReadOptions) -> Plan:
-    """Plan to read a table in units of several rows. The whole table is never in memory.
+    """Return a plan for reading a table in units of several rows. The table is never in memory as a whole.
 
     Raises:
         UserError: The table cannot be read, or a column is missing.

@@ -112,7 +112,7 @@ class ScanJob:
         folder: Folder of the results.
         options: How to read the samples.
         filters: Which images to use.
-        losses: Measures the losses from cropping.
+        losses: Object that measures the cropping losses of images.
         max_crop: Leave out images that lose more than this share of their area to cropping.
         max_enlargement: Leave out images that are scaled up by more than this factor.
     """

@@ -56,7 +56,7 @@ def tar_units(layout: Tars, options: ReadOptions) -> "list[TarUnit]":
 
 
 def plan_tars(layout: Tars, options: ReadOptions) -> Plan:
-    """Plan to read tars."""
+    """Return a plan for reading tars."""
     splits = splits_of_files(layout.tars, layout.folder)
     units = tar_units(layout, options)
     used = {unit.path for unit in units}

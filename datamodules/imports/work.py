@@ -29,7 +29,7 @@ class Job:
     Attributes:
         folder: Folder of the units' files.
         filters: Which images to use.
-        losses: Measures the losses from cropping.
+        losses: Object that measures the cropping losses of images.
         max_side: Scale larger images down so that their longer side has this length.
         max_crop: Skip images that lose more than this share of their area to cropping.
         max_enlargement: Skip images that are scaled up by more than this factor.

@@ -18,7 +18,7 @@ _SIDES = (0.4, 1.0)  # range of the side of a pictogram as a fraction of the ima
 
 @cache
 def codes(split: Split) -> tuple[str, ...]:
-    """Return the names of the SVG files in a split, without extensions and without the skin-tone variants.
+    """Return the names (without extensions) of the SVG files in a split, excluding skin-tone variants.
 
     Pictograms that share their first code point, such as a woman and a man with the same profession, are in the same
     split. The pictograms of the catalog are in the training split.

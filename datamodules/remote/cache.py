@@ -206,7 +206,7 @@ class ShardCache:
         return descriptor
 
     def _await(self, partial: Path) -> None:
-        """Wait until the process that is downloading a shard has finished the download or has ended."""
+        """Wait until another process has finished its download of a shard, or until that process has ended."""
         with suppress(FileNotFoundError), partial.open("rb") as file:
             fcntl.flock(file.fileno(), fcntl.LOCK_SH)
 

@@ -4,7 +4,7 @@ _TEMPORARY = (408, 429)  # HTTP client errors that mean "try again"
 
 
 def is_final(error: Exception) -> bool:
-    """Return whether repeating a failed request cannot help.
+    """Return whether a failed request would fail again if it were repeated.
 
     Args:
         error: The exception raised by a storage client. The cause of an s3fs exception is a botocore exception.

@@ -33,7 +33,8 @@ _TAGS = ("ETag", "etag", "md5Hash", "md5", "crc32c", "blob_id", "LastModified", 
 # Clients of the parent process. A forked process keeps them here, because closing them would close the connections of
 # the parent.
 _inherited: list[AbstractFileSystem] = []
-# For the same reason, a forked process must not garbage-collect clients that the parent no longer used.
+# A forked process must not garbage-collect clients that the parent no longer used, because that would also close the
+# connections of the parent.
 os.register_at_fork(after_in_child=gc.freeze)
 
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""Generates scenes of a split. A hash of the short caption determines the split, so no short caption is in both."""
+"""Generates scenes of a split. A hash of the short caption determines it, so no short caption is in both splits."""
 
 import hashlib
 from collections.abc import Iterator
