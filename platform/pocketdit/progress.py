@@ -33,7 +33,7 @@ class ProgressLine:
             ascii=None if self.live else " #",
             **options,
         )
-        self._written = self._state()  # creating the bar already writes the line
+        self._written = self._state()  # tqdm already writes the line when the bar is created
 
     def advance(self, n: int, text: str | None = None) -> None:
         """Set the position and, unless ``text`` is None, the text at the end of the line."""

@@ -40,7 +40,7 @@ class _TorchmetricsFinder:
 
 
 def defer(package: ModuleType, run: Callable[[ModuleType], None]) -> None:
-    """Add a ``__getattr__`` (PEP 562) to the package that imports the requested attribute.
+    """Add a module-level ``__getattr__`` (PEP 562), which imports the requested attribute, to the package.
 
     Args:
         package: The package, whose ``__init__`` has not been run yet.
@@ -62,6 +62,6 @@ def defer(package: ModuleType, run: Callable[[ModuleType], None]) -> None:
 
 
 def install() -> None:
-    """Install the import finder if it is not installed yet. It acts only when torchmetrics is imported."""
+    """Install the import finder if it is not installed yet. The finder acts only when torchmetrics is imported."""
     if not any(isinstance(finder, _TorchmetricsFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _TorchmetricsFinder())

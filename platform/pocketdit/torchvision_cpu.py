@@ -62,6 +62,6 @@ class _TorchvisionFinder:
 
 
 def install() -> None:
-    """Install the import finder if it is not installed yet. It acts only when torchvision is imported."""
+    """Install the import finder if it is not installed yet. The finder acts only when torchvision is imported."""
     if not any(isinstance(finder, _TorchvisionFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _TorchvisionFinder())

@@ -285,7 +285,7 @@ def launched_rank() -> int:
 
 
 def environment_number(*names: str) -> int | None:
-    """Return the integer value of the first of the given environment variables that is set, or None if none is set.
+    """Return the integer in the first environment variable that is set, or None if none of the variables is set.
 
     Raises:
         ConfigError: The value is not an integer.
