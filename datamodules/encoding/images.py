@@ -109,7 +109,7 @@ def encode_images(
 
 
 def _reconstruct(autoencoder: Autoencoder, latents: Tensor, images: Tensor) -> list[float]:
-    """Decode images from their latents as stored, and return the PSNR of each image in dB."""
+    """Decode images from their stored latents, and return the PSNR of each image in dB."""
     quality: list[float] = psnr(autoencoder.decode(latents.float()), images).tolist() if len(images) else []
     return quality
 

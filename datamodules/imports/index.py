@@ -40,7 +40,7 @@ _KEY = "key"  # file that identifies an interrupted command
 
 @dataclass(frozen=True)
 class IndexSettings:
-    """Settings that determine the index of given tars.
+    """Settings that, together with the tars, determine an index.
 
     Attributes:
         reading: How to read the samples.

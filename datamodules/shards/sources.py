@@ -91,7 +91,7 @@ def path_text(path: Path) -> str:
 
 
 def _printable(char: str) -> str:
-    if "\udc80" <= char <= "\udcff":  # how Python represents bytes from 0x80 to 0xff in a name that is not UTF-8
+    if "\udc80" <= char <= "\udcff":  # Python's representation of the bytes 0x80 to 0xff in a name that is not UTF-8
         return f"\\x{ord(char) - 0xDC00:x}"
     return char if char.isprintable() else char.encode("unicode_escape").decode()
 

@@ -11,7 +11,7 @@ import torch
 
 
 def generator(*parts: int | str, device: torch.device | str = "cpu") -> torch.Generator:
-    """Return a generator seeded with a hash of ``parts``, for example of ("time", seed, step)."""
+    """Return a generator seeded with a hash of ``parts``, such as ("time", seed, step)."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest, "little") >> 1)
 
