@@ -186,7 +186,10 @@ def test_shard_that_is_deleted_during_training_is_skipped(make_dataset: Callable
     [
         (lambda p: (p / "dataset.json").unlink(), "no dataset.json"),
         (lambda p: (p / "dataset.json").write_text("{"), "dataset.json: invalid"),
-        (lambda p: (p / "dataset.json").write_text('{"schema": 9}'), "schema 9 is not supported, expected 1; update PocketDiT"),
+        (
+            lambda p: (p / "dataset.json").write_text('{"schema": 9}'),
+            "schema 9 is not supported, expected 1; update PocketDiT",
+        ),
         (lambda p: (p / "dataset.json").write_text('{"schema": 0}'), "expected 1; build the data set again"),
         (lambda p: (p / "dataset.json").write_text('{"schema": 1}'), "KeyError: 'kind'"),
         (lambda p: p.rename(p.parent / "elsewhere"), "no such data set"),
