@@ -160,9 +160,14 @@ def test_encoders_are_frozen_and_tokens_do_not_depend_on_the_batch(clip: Path, g
         torch.testing.assert_close(alone.embeddings[0], in_batch.embeddings[1], atol=1e-5, rtol=0)
 
 
-def test_more_tokens_than_positions_are_rejected(clip: Path) -> None:
-    with pytest.raises(UserError, match=r"max_tokens: must be from 1 to 10 for .*, not 77"):
-        ClipTextEncoder(str(clip))
+@pytest.mark.parametrize("max_tokens", [77, 1, 0])
+def test_token_limits_that_no_caption_fits_are_rejected(clip: Path, max_tokens: int) -> None:
+    with pytest.raises(UserError, match=rf"max_tokens: must be from 2 to 10 for .*, not {max_tokens}$"):
+        ClipTextEncoder(str(clip), max_tokens)
+
+
+def test_truncated_captions_keep_the_start_and_end_tokens(clip: Path) -> None:
+    assert ClipTextEncoder(str(clip), 2).encode(["a red circle"]).mask.tolist() == [[True, True]]
 
 
 def test_other_models_are_rejected(clip: Path, gemma: Path) -> None:

@@ -27,8 +27,10 @@ class _PretrainedEncoder(FrozenModule):
     def __init__(self, tokenizer: Any, model: Any, repository: str, max_tokens: int) -> None:
         super().__init__()
         limit = int(model.config.max_position_embeddings)
-        if not 0 < max_tokens <= limit:
-            raise ConfigError(f"max_tokens: must be from 1 to {limit} for {repository}, not {max_tokens}")
+        # If the start and end tokens do not fit, the tokenizers library does not truncate captions at all.
+        least = max(1, tokenizer.num_special_tokens_to_add())
+        if not least <= max_tokens <= limit:
+            raise ConfigError(f"max_tokens: must be from {least} to {limit} for {repository}, not {max_tokens}")
         self.tokenizer = tokenizer
         self.model = model
         self.width = int(model.config.hidden_size)
@@ -71,7 +73,8 @@ class ClipTextEncoder(_PretrainedEncoder):
         dtype: Precision of the weights and the computation. The embeddings are always float32.
 
     Raises:
-        ConfigError: ``max_tokens`` is larger than the number of positions in the model.
+        ConfigError: ``max_tokens`` is larger than the number of positions in the model, or too small for the start and
+            end tokens.
         RunError: The checkpoint is missing, incomplete, or not a CLIP model.
     """
 

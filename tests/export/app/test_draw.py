@@ -145,6 +145,12 @@ def require_tokenizer(content: Manifest) -> None:
     first_encoder(content)["tokenizer"] = {"kind": "word_pieces", "pieces": 16, "file": "t/tokenizer.json"}
 
 
+def require_clip(tokens: int, pad: int) -> Callable[[Path], None]:
+    """Return a function that replaces the tokenizer of the first encoder by CLIP's."""
+    tokenizer = {"kind": "clip", "file": "t/tokenizer.json", "pad": pad}
+    return manifest(lambda content: first_encoder(content).update(tokenizer=tokenizer, tokens=tokens))
+
+
 def add_private_link(folder: Path) -> None:
     private = folder.parent / "private.txt"
     private.write_text("a secret")
@@ -173,6 +179,8 @@ def escape(content: Manifest) -> None:
         ),
         (manifest(lambda content: first_encoder(content).update(tokenizer=None)), "tokenizer: None is not of type"),
         (manifest(require_tokenizer), "files: does not list t/tokenizer.json"),
+        (require_clip(tokens=1, pad=0), "text.encoders.0.tokens: 1 is less than the minimum of 2"),
+        (require_clip(tokens=5, pad=2**31), "text.encoders.0.tokenizer"),
         (manifest(escape), "packages.transformer.file: '../transformer.mlpackage' does not match"),
         (
             manifest(lambda content: content.update(format=3)),
