@@ -1,109 +1,153 @@
-"""Tests that the Swift package has the same results as the Python reference, from the noise to the final latents."""
+"""Tests that the Swift package draws the same latents and images as the Python reference.
 
-import json
+``pocketdit-check`` executes the Swift package with a stand-in for the exported packages of a bundle.
+"""
+
 import math
-import shutil
-import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tokenizers.pre_tokenizers import ByteLevel
-from torch import Tensor, nn
+from torch import Tensor
 
 from pocketdit.diffusion.portable_noise import portable_noise
-from pocketdit.encoders.portable import PortableText
+from pocketdit.diffusion.samplers import uniform_times
 from pocketdit.encoders.word_vectors import WordVectorEncoder
+from pocketdit.errors import RunError
 from pocketdit.export.app.bundle import Bundle
-from pocketdit.export.app.draw import draw_latents
-from pocketdit.export.app.tokenizers import tokenize
-from tests.conftest import ROOT
+from pocketdit.export.app.draw import decode, draw_latents
+from pocketdit.export.app.runtimes import Runtime
+from tests.export.app.swift_jobs import Manifest, add_encoder, clip_tokenizer, swift, write
 
-SOURCES = ROOT / "platform" / "swift" / "Sources"
 SEED, PROMPT = 2**40 + 7, "A red circle, left of 2 blue SQUARES: straße naïve 猫\u0301 ½ x_y"
+TOLERANCE = 1e-5
+"""Largest difference of latents that is a rounding error."""
 
 
-@pytest.fixture(scope="module")
-def check(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The compiled program ``pocketdit-check``."""
-    compiler = shutil.which("swiftc")
-    if compiler is None:
-        pytest.skip("there is no Swift compiler (Debian 13: apt install swiftlang)")
-    folder = tmp_path_factory.mktemp("swift")
-    library = sorted(map(str, (SOURCES / "PocketDiTBundle").glob("*.swift")))
-    options = ["-emit-module", "-parse-as-library", "-module-name", "PocketDiTBundle", "-emit-library", "-static"]
-    subprocess.run([compiler, *options, "-o", "libPocketDiTBundle.a", *library], cwd=folder, check=True)
-    main = str(SOURCES / "pocketdit-check" / "main.swift")
-    subprocess.run([compiler, "-I", ".", "-L", ".", "-lPocketDiTBundle", "-o", "check", main], cwd=folder, check=True)
-    return folder / "check"
+def weight(name: str) -> float:
+    """Return the weight of a tensor in the stand-in."""
+    return {"time": 4.0, "latents": 0.25}.get(name, (sum(name.encode()) % 10 + 1) / 5)
 
 
-def formula(manifest: Mapping[str, Any], package: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the outputs of a stand-in for an exported package, with the same formula as ``pocketdit-check``."""
-    values = [value.reshape(-1).double() for value in inputs.values()]
-    total = sum(float((v * (torch.arange(len(v)) % 7 + 1)).sum()) for v in values) / 1e4
-    return {
-        name: torch.tensor([math.sin(total + i) for i in range(math.prod(entry["shape"]))]).reshape(entry["shape"])
-        for name, entry in manifest["packages"][package]["outputs"].items()
-    }
+def mean(value: Tensor, row: int) -> float:
+    """Return a weighted mean of a row. If there is only one, it belongs to all rows of the batch."""
+    elements = value.reshape(len(value), -1).double()[row if len(value) > 1 else 0]
+    return float((elements * (torch.arange(len(elements)) % 7 + 1)).mean())
 
 
-def clip_tokenizer() -> PortableText:
-    """Return CLIP's tokenizer with a small vocabulary that contains all bytes. The graph is a placeholder."""
-    from transformers import CLIPTokenizer
+def stand_in(manifest: Manifest) -> Runtime:
+    """Return the stand-in for the packages of a bundle, with the same formula as ``pocketdit-check``."""
 
-    symbols = sorted(ByteLevel.alphabet())
-    merges = [("r", "e"), ("re", "d</w>"), ("c", "i"), ("l", "e</w>")]
-    tokens = [*symbols, *(f"{s}</w>" for s in symbols), *map("".join, merges), "<|startoftext|>", "<|endoftext|>"]
-    vocabulary = {token: i for i, token in enumerate(tokens)}
-    tokenizer: Any = CLIPTokenizer(vocab=vocabulary, merges=merges)
-    settings = {"kind": "clip", "file": "clip.json", "pad": tokenizer.pad_token_id}
-    return PortableText(settings, nn.Identity(), {}, {"clip.json": tokenizer.backend_tokenizer.to_str().encode()})
+    def run(package: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        outputs = {}
+        for name, entry in manifest["packages"][package]["outputs"].items():
+            rows, *shape = entry["shape"]
+            sums = [weight(name) + sum(weight(key) * mean(v, row) for key, v in inputs.items()) for row in range(rows)]
+            values = [[math.sin(total + k % 5) for k in range(math.prod(shape))] for total in sums]
+            outputs[name] = torch.tensor(values, dtype=torch.float32).reshape(entry["shape"])
+        return outputs
 
-
-def add_encoder(manifest: dict[str, Any], folder: Path, text: PortableText, tokens: int) -> None:
-    """Add a text encoder to the manifest, and write the files of its tokenizer."""
-    package = f"text_encoder_{len(manifest['text']['encoders'])}"
-    for name, content in text.files.items():
-        (folder / name).write_bytes(content)
-    manifest["text"]["encoders"].append(
-        {"tokens": tokens, "width": 4, "package": package, "tokenizer": text.tokenizer, "class_path": "x"}
-    )
-    outputs = {"embeddings": {"shape": [1, tokens, 4], "dtype": "float32"}}
-    manifest["packages"][package] = {"file": "x", "inputs": {}, "outputs": outputs}
+    return run
 
 
-@pytest.mark.slow  # compiles the Swift package
-@pytest.mark.parametrize(("sampler", "guidance", "batch"), [("euler", 1, 1), ("heun", 3, 2), ("dpmpp_2m", 2, 1)])
-def test_swift_equals_python(
-    check: Path, bundle: Path, tmp_path: Path, sampler: str, guidance: float, batch: int
-) -> None:
-    manifest = json.loads((bundle / "manifest.json").read_text())
+def set_sampling(manifest: Manifest, sampler: str, guidance: float, batch: int) -> None:
+    """Change a manifest to another sampler, guidance scale and batch size of the transformer."""
     manifest["sampling"].update(sampler=sampler, guidance=guidance)
     for package in ("text_projection", "transformer"):
         for tensors in ("inputs", "outputs"):
             for entry in manifest["packages"][package][tensors].values():
                 entry["shape"][0] = batch
+
+
+@pytest.mark.slow  # compiles the Swift package
+@pytest.mark.parametrize(
+    ("sampler", "guidance", "batch", "steps", "lora_scale"),
+    [("euler", 1, 1, None, 1.0), ("heun", 3, 2, 7, 0.5), ("dpmpp_2m", 2, 1, None, 1.0)],
+)
+def test_swift_equals_python(
+    check: Path,
+    manifest: Manifest,
+    tmp_path: Path,
+    sampler: str,
+    guidance: float,
+    batch: int,
+    steps: int | None,
+    lora_scale: float,
+) -> None:
+    set_sampling(manifest, sampler, guidance, batch)
+    if lora_scale != 1:
+        manifest["packages"]["transformer"]["inputs"]["lora_scale"] = {"shape": [1], "dtype": "float32"}
     add_encoder(manifest, tmp_path, WordVectorEncoder(max_tokens=12).portable(), 12)
     add_encoder(manifest, tmp_path, clip_tokenizer(), 20)
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    shown = subprocess.run([check, tmp_path, str(SEED), PROMPT], capture_output=True, check=True, text=True).stdout
-    result = json.loads(shown)
+    bundle = write(manifest, tmp_path)
+    job = {"bundle": str(tmp_path), "prompt": PROMPT, "seed": SEED, "steps": steps, "loraScale": lora_scale}
+    (result,) = swift(check, tmp_path, [job])
 
     latents = tuple(manifest["latents"][name] for name in ("channels", "height", "width"))
     noise = portable_noise(SEED, latents).reshape(-1).view(np.uint32)
     assert [int(bits, 16) for bits in result["noise"]] == noise.tolist()
-    for entry, actual in zip(manifest["text"]["encoders"], result["tokens"], strict=True):
-        expected = tokenize(PROMPT, entry, tmp_path)
-        assert actual.keys() == expected.keys()
-        for name, values in expected.items():
-            np.testing.assert_allclose(actual[name], values.reshape(-1).numpy(), atol=1e-6, err_msg=name)
+    times = uniform_times(steps, manifest["sampling"]["time_shift"]) if steps else bundle.times
+    expected = draw_latents(bundle, stand_in(manifest), PROMPT, SEED, times, lora_scale)
+    np.testing.assert_allclose(result["latents"], expected.reshape(-1).numpy(), atol=TOLERANCE)
+    image = decode(bundle, stand_in(manifest), expected).reshape(-1).numpy().astype(int)
+    assert np.abs(np.array(result["image"]) - image).max() <= 1  # a rounding error can change a byte by 1
 
-    def run(package: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return formula(manifest, package, inputs)
 
-    expected_latents = draw_latents(Bundle(tmp_path, manifest), run, PROMPT, SEED, manifest["sampling"]["times"])
-    np.testing.assert_allclose(result["latents"], expected_latents.reshape(-1).numpy(), atol=1e-4)
+def with_input(name: str, change: Callable[[Tensor], Tensor], run: Runtime) -> Runtime:
+    """Return a runtime that changes an input of the packages if they have it."""
+    return lambda package, inputs: run(
+        package, {key: change(value) if key == name else value for key, value in inputs.items()}
+    )
+
+
+@pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m"])
+def test_stand_in_reveals_mistakes(manifest: Manifest, tmp_path: Path, sampler: str) -> None:
+    set_sampling(manifest, sampler, 2, 2)
+    run, times = stand_in(manifest), uniform_times(5, 3)
+    correct = draw_latents(Bundle(tmp_path, manifest), run, PROMPT, SEED, times)
+
+    def deviation(run: Runtime = run, times: Sequence[float] = times, **sampling: Any) -> float:
+        other = manifest | {"sampling": manifest["sampling"] | sampling}
+        latents = draw_latents(Bundle(tmp_path, other), run, PROMPT, SEED, times)
+        return float((latents - correct).abs().max())
+
+    def exchanged(time: Tensor) -> Tensor:
+        """Exchange the times of the second and the third step."""
+        first, second = (torch.tensor(value) for value in times[1:3])
+        return torch.where(time.isclose(first), second, torch.where(time.isclose(second), first, time))
+
+    deviations = {
+        "a time of the list": deviation(times=[times[0], times[1] - 0.01, *times[2:]]),
+        "the time of the network": deviation(with_input("time", lambda time: time - 1e-3, run)),
+        "the order of the steps": deviation(with_input("time", exchanged, run)),
+        "the guidance scale": deviation(guidance=2.01),
+        "the sign of the guidance": deviation(guidance=-1),
+        "with and without text": deviation(with_input("text", lambda rows: rows.flip(0), run)),
+        **{name: deviation(sampler=name) for name in {"euler", "heun", "dpmpp_2m"} - {sampler}},
+    }
+    too_small = {name: value for name, value in deviations.items() if value < 5 * TOLERANCE}
+    assert too_small == {}, deviations
+
+
+@pytest.mark.slow  # compiles the Swift package
+def test_pixels_are_clamped_or_refused(check: Path, manifest: Manifest, tmp_path: Path) -> None:
+    bundle = write(manifest, tmp_path)
+    pixels = ["-7", "-1", "-0.5", "0", "0.0039215689", "0.011764707", "0.5", "1", "2.5", "1e30"]
+    broken = ["nan", "inf", "-inf"]
+    jobs = [{"bundle": str(tmp_path), "steps": 1, "pixels": values} for values in (pixels, *([x, "0"] for x in broken))]
+    usable, *refused = swift(check, tmp_path, jobs)
+    shape = manifest["packages"]["decoder"]["outputs"]["image"]["shape"]
+
+    def image(values: list[str]) -> list[int]:
+        numbers = torch.tensor([float(value) for value in values]).repeat(math.prod(shape))[: math.prod(shape)]
+        decoded: list[int] = decode(bundle, lambda *_: {"image": numbers.reshape(shape)}, numbers).reshape(-1).tolist()
+        return decoded
+
+    assert usable["image"] == image(pixels)
+    for value, result in zip(broken, refused, strict=True):
+        with pytest.raises(RunError, match="contain NaN or infinity; check the weights and their precision"):
+            image([value, "0"])
+        assert "contains NaN or infinity; check the weights and their precision" in result["error"]

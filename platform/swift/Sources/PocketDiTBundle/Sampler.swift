@@ -1,18 +1,42 @@
 import Foundation
 
-/// Runs a sampler of platform/pocketdit/diffusion/samplers.py. Times decrease from 1 (noise) to 0 (image).
+/// The samplers of platform/pocketdit/diffusion/samplers.py.
+public enum Sampler: String, Decodable, Sendable {
+    case euler, heun
+    case dpmpp2M = "dpmpp_2m"
+}
+
+/// Returns `steps` + 1 times from 1 to 0 that are evenly spaced before the time shift. `steps` must be positive.
+public func uniformTimes(steps: Int, shift: Double) -> [Double] {
+    (0...steps).map { step in
+        let time = 1 - Double(step) / Double(steps)
+        return shift * time / (1 + (shift - 1) * time)
+    }
+}
+
+/// Samples latents. Throws an error if the task is canceled.
+///
+/// - Parameters:
+///   - sampler: The sampler.
+///   - noise: The latents at time 1.
+///   - times: Times that decrease from 1 (noise) to 0 (image).
+///   - velocity: The network, a function of latents and time that returns as many elements as there are latents.
 public func sample(
-    _ sampler: String, noise: [Float], times: [Double], velocity: ([Float], Double) async throws -> [Float]
+    _ sampler: Sampler, noise: [Float], times: [Double], velocity: ([Float], Double) async throws -> [Float]
 ) async throws -> [Float] {
+    guard times.count >= 2, times.last == 0, zip(times, times.dropFirst()).allSatisfy({ $0 > $1 }) else {
+        throw BundleError.invalidArgument("times: must decrease and end at 0, not \(times)")
+    }
     var x = noise
     var previous: [Float]?
     var previousH = 0.0
     for (start, end) in zip(times, times.dropFirst()) {
+        try Task.checkCancellation()
         let v = try await velocity(x, start)
         switch sampler {
-        case "euler":
+        case .euler:
             x = moved(x, v, Float(end - start))
-        case "heun":
+        case .heun:
             let predicted = moved(x, v, Float(end - start))
             guard end > 0 else {
                 x = predicted
@@ -20,7 +44,7 @@ public func sample(
             }
             let w = try await velocity(predicted, end)
             x = moved(x, zip(v, w).map { ($0 + $1) / 2 }, Float(end - start))
-        case "dpmpp_2m":
+        case .dpmpp2M:
             let data = moved(x, v, -Float(start))
             var estimate = data
             var h = 0.0
@@ -35,8 +59,6 @@ public func sample(
             x = zip(x, estimate).map { kept * $0 + added * $1 }
             previous = data
             previousH = h
-        default:
-            throw BundleError.unknownSampler(sampler)
         }
     }
     return x

@@ -1,7 +1,7 @@
 import Foundation
 
 /// An input or output of a package. Elements are in row-major order: the last axis varies fastest.
-public struct Tensor {
+public struct Tensor: Sendable {
     public var shape: [Int]
     public var floats: [Float]
     /// Token IDs. If this array is not empty, the tensor has the type int32, and `floats` is empty.
@@ -16,70 +16,69 @@ public struct Tensor {
     }
 }
 
-/// Turns a prompt into the inputs of a text encoder's package, including its mask (1, L).
-public func tokenize(_ prompt: String, encoder: Manifest.Encoder, bundle: URL) throws -> [String: Tensor] {
-    guard let tokenizer = encoder.tokenizer else { throw BundleError.missing("tokenizer") }
-    let length = encoder.tokens
-    func file() throws -> URL {
-        guard let name = tokenizer.file else { throw BundleError.missing("file") }
-        return bundle.appendingPathComponent(name)
+/// A text encoder's tokenizer, which turns prompts into the inputs of the encoder's package.
+public struct PromptTokenizer: Sendable {
+    private let tokenizer: Tokenizer
+    private let length: Int
+    private let bytePairs: BytePairs?
+
+    /// Reads the file of the tokenizer if it has one.
+    public init(_ encoder: Manifest.Encoder, bundle: URL) throws {
+        guard let tokenizer = encoder.tokenizer else {
+            throw BundleError.incomplete("text.encoders: a text encoder is not in the bundle, so it has no tokenizer")
+        }
+        (self.tokenizer, length) = (tokenizer, encoder.tokens)
+        switch tokenizer {
+        case .hashedWords, .hashedPhrases: bytePairs = nil
+        case .wordPieces(let file, _), .clip(let file, _):
+            bytePairs = try BytePairs(bundle.appendingPathComponent(file))
+        }
     }
-    switch tokenizer.kind {
-    case "hashed_words", "hashed_phrases":
-        let words = Array(splitWords(prompt).prefix(length))
-        let width = encoder.width
-        let compute = tokenizer.kind == "hashed_words" ? hashedWords : hashedPhrases
-        var vectors = compute(words, width).flatMap { $0 }
-        vectors += [Float](repeating: 0, count: length * width - vectors.count)
-        return ["vectors": Tensor([1, length, width], vectors), "mask": mask(words.count, length)]
-    case "word_pieces":
-        let pieces = tokenizer.pieces ?? 1
-        let words = splitWords(prompt).prefix(length)
-        let bpe = try BytePairs(file())
+
+    /// Turns a prompt into the inputs of the text encoder's package, including its mask (1, L).
+    public func tokenize(_ prompt: String) throws -> [String: Tensor] {
+        switch tokenizer {
+        case .hashedWords(let width):
+            return padded(hashedWords(words(prompt), width), width)
+        case .hashedPhrases(let width):
+            return padded(hashedPhrases(words(prompt), width), width)
+        case .wordPieces(_, let pieces):
+            return wordPieces(words(prompt).map { bytePairs?.encodeWord($0) ?? [] }, pieces)
+        case .clip(_, let pad):
+            let found = try bytePairs?.encodeClip(prompt, limit: length) ?? []
+            let padding = [Int32](repeating: pad, count: length - found.count)
+            return ["ids": Tensor([1, length], ids: found + padding), "mask": mask(isEmpty(prompt) ? 0 : found.count)]
+        }
+    }
+
+    private func words(_ prompt: String) -> [String] {
+        Array(splitWords(prompt).prefix(length))
+    }
+
+    /// Pads the vectors of words with zeros to (1, L, width).
+    private func padded(_ vectors: [[Float]], _ width: Int) -> [String: Tensor] {
+        let padding = [Float](repeating: 0, count: (length - vectors.count) * width)
+        let tensor = Tensor([1, length, width], vectors.flatMap { $0 } + padding)
+        return ["vectors": tensor, "mask": mask(vectors.count)]
+    }
+
+    /// Returns the IDs of the first `pieces` tokens of each word, and their weights in the word's mean.
+    private func wordPieces(_ words: [[Int32]], _ pieces: Int) -> [String: Tensor] {
         var ids = [Int32](repeating: 0, count: length * pieces)
         var weights = [Float](repeating: 0, count: length * pieces)
         for (row, word) in words.enumerated() {
-            let found = bpe.encodeWord(word).prefix(pieces)
-            for (column, id) in found.enumerated() {
+            let kept = word.prefix(pieces)
+            for (column, id) in kept.enumerated() {
                 ids[row * pieces + column] = id
-                weights[row * pieces + column] = Float(1 / Double(found.count))
+                weights[row * pieces + column] = Float(1 / Double(kept.count))
             }
         }
         let shape = [1, length, pieces]
-        return ["ids": Tensor(shape, ids: ids), "weights": Tensor(shape, weights), "mask": mask(words.count, length)]
-    case "clip":
-        let found = try BytePairs(file()).encodeClip(prompt, limit: length)
-        let padding = [Int32](repeating: Int32(tokenizer.pad ?? 0), count: length - found.count)
-        let isEmpty = prompt.allSatisfy(\.isWhitespace)
-        return ["ids": Tensor([1, length], ids: found + padding), "mask": mask(isEmpty ? 0 : found.count, length)]
-    default:
-        throw BundleError.unknownTokenizer(tokenizer.kind)
+        return ["ids": Tensor(shape, ids: ids), "weights": Tensor(shape, weights), "mask": mask(words.count)]
     }
-}
 
-func mask(_ visible: Int, _ length: Int) -> Tensor {
-    Tensor([1, length], (0..<length).map { $0 < visible ? 1 : 0 })
-}
-
-/// Splits a prompt into lowercase words of letters and digits.
-public func splitWords(_ prompt: String) -> [String] {
-    var words: [String] = []
-    var word = String.UnicodeScalarView()
-    for scalar in prompt.lowercased().unicodeScalars {
-        if isWordCharacter(scalar) {
-            word.append(scalar)
-        } else if !word.isEmpty {
-            words.append(String(word))
-            word = String.UnicodeScalarView()
-        }
-    }
-    return word.isEmpty ? words : words + [String(word)]
-}
-
-private func isWordCharacter(_ scalar: Unicode.Scalar) -> Bool {
-    switch scalar.properties.generalCategory {
-    case .uppercaseLetter, .lowercaseLetter, .titlecaseLetter, .modifierLetter, .otherLetter: return true
-    default: return scalar.properties.numericType != nil
+    private func mask(_ visible: Int) -> Tensor {
+        Tensor([1, length], (0..<length).map { $0 < visible ? 1 : 0 })
     }
 }
 
