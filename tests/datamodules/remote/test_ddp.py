@@ -6,7 +6,6 @@ The S3 server responds with a delay, drops connections, refuses requests, and tr
 import contextlib
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -53,7 +52,6 @@ def _wait_for_file(path: Path, process: "subprocess.Popen[str]") -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="requires fork and gloo")
 def test_two_ranks_on_a_faulty_server_equal_a_local_run_also_when_killed_and_resumed(
     make_dataset: Callable[..., Path],
     upload: Callable[[Path], str],
