@@ -100,7 +100,9 @@ def test_float16_and_a_subset_of_the_encoders(settings: CoreMLExport, runs: Path
 
 @pytest.mark.slow  # exports bundles in other formats
 @pytest.mark.parametrize(("kind", "module"), [("coreai", "coreai_torch"), ("litert", "litert_torch")])
-def test_other_formats_draw_with_their_runtimes(kind: str, module: str, runs: Path, tmp_path: Path) -> None:
+def test_other_formats_draw_with_their_runtimes(
+    kind: str, module: str, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip(module)
     file = ROOT / "experiments" / "export" / f"{kind}.yaml"
     options = ["run=elastic_pretrain/t", f"runs={runs}", "width=0.5", "precision=float16", f"out={tmp_path / 'out'}"]
@@ -109,6 +111,8 @@ def test_other_formats_draw_with_their_runtimes(kind: str, module: str, runs: Pa
     Draft202012Validator(json.loads(SCHEMA.read_text())).validate(json.loads((exported / "manifest.json").read_text()))
     sampled = sample_run(runs, tmp_path / "run.png")
     assert psnr(sampled, sample_bundle(exported, runs, tmp_path / "drawn.png")) > 35
+    manifest(widen_latents)(exported)
+    assert re.search("transformer.* has inputs with .*, but the manifest lists", refusal(capsys, exported))
 
 
 def test_manifests_match_the_schema(bundle: Path, half: Path) -> None:
@@ -158,6 +162,10 @@ def add_private_link(folder: Path) -> None:
     (folder / "NOTICE.txt").symlink_to(private)
 
 
+def widen_latents(content: Manifest) -> None:
+    content["packages"]["transformer"]["inputs"]["latents"]["shape"][3] += 2
+
+
 def escape(content: Manifest) -> None:
     content["packages"]["transformer"]["file"] = "../transformer.mlpackage"
 
@@ -190,6 +198,7 @@ def escape(content: Manifest) -> None:
         (manifest(lambda content: content["sampling"].update(sampler="dpm")), "sampling.sampler: 'dpm' is not one"),
         (manifest(lambda content: content.pop("noise")), "'noise' is a required property"),
         (manifest(lambda content: content["packages"].pop("decoder")), "the bundle has no decoder"),
+        (manifest(widen_latents), r"transformer.mlpackage: has inputs with .*, but the manifest lists .*'latents'"),
         (manifest(lambda content: first_encoder(content).update(package=None)), r"text encoder 0 \(pocketdit.encoders"),
     ],
 )

@@ -11,6 +11,8 @@ from pocketdit.backbones.dit import ElasticDiT, extract_subnetwork
 from pocketdit.backbones.spec import AdaptiveSparseAttention, DiTSpec, Level
 from pocketdit.encoders.contract import TextTokens
 from pocketdit.errors import ConfigError, RunError
+from pocketdit.export.app.bundle import Bundle
+from pocketdit.export.app.runtimes import load_runtime
 from pocketdit.export.common.bundle_files import TEXT_PROJECTION, TRANSFORMER
 from pocketdit.export.common.comparison import Tolerance, compare
 from pocketdit.export.litert import dependency
@@ -168,6 +170,28 @@ def test_full_disk_leaves_the_old_file(litert: None, tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
+
+
+def test_inputs_that_differ_from_the_manifest_are_refused(litert: None, tmp_path: Path) -> None:
+    module = OneProduct()
+    convert(module, {"x": torch.randn(1, 64)}, tmp_path / "x.tflite")
+
+    def run(shape: list[int], inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        packages = {"x": {"file": "x.tflite", "inputs": {"x": {"shape": shape, "dtype": "float32"}}}}
+        return load_runtime(Bundle(tmp_path, {"kind": "litert", "packages": packages}))("x", inputs)
+
+    x = torch.randn(1, 64)
+    torch.testing.assert_close(run([1, 64], {"x": x})["y"], module(x)["y"], atol=1e-5, rtol=1e-5)
+    differs = (
+        r"x\.tflite: has inputs with the shapes \{'x': \(1, 64\)\}, but the manifest lists \{'x': \(1, 32\)\}; export"
+    )
+    with pytest.raises(ConfigError, match=differs):
+        run([1, 32], {"x": x[:, :32]})
+    for wrong in ({"x": x[:, :32]}, {"z": x}):
+        with pytest.raises(
+            RunError, match=r"x\.tflite: the model expects inputs with the shapes \{'x': \(1, 64\)\}, not"
+        ):
+            run([1, 64], wrong)
 
 
 def test_invalid_files_are_rejected(litert: None, tmp_path: Path) -> None:

@@ -2,31 +2,63 @@
 
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
+from pocketdit.errors import ConfigError
 from pocketdit.export.app.bundle import Bundle
 
 Runtime = Callable[[str, Mapping[str, Tensor]], dict[str, Tensor]]
 """Executes a package, given its name and its inputs, and returns its named outputs in float32."""
+Execute = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+"""Executes a package that is loaded, given its inputs."""
+Shapes = Mapping[str, tuple[int, ...]]
+"""The shape of each input of a package."""
 
 
 def load_runtime(bundle: Bundle, threads: int = 1) -> Runtime:
     """Return the runtime for a bundle. A package is loaded when it is first executed.
+
+    The runtime raises ``ConfigError`` if a package does not have the inputs that the manifest lists.
 
     Raises:
         ConfigError: The runtime is not installed.
     """
     match bundle.manifest["kind"]:
         case "coreml":
-            return _coreml(bundle)
+            load = _coreml()
         case "coreai":
-            return _coreai(bundle)
+            load = _coreai()
         case "litert":
-            return _litert(bundle, threads)
-    raise AssertionError(bundle.manifest["kind"])  # the schema allows only the kinds above
+            load = _litert(threads)
+        case kind:
+            raise AssertionError(kind)  # the schema allows only the kinds above
+    loaded: dict[str, Execute] = {}
+
+    def run(package: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        if package not in loaded:
+            execute, shapes = load(path_of(bundle, package))
+            require_listed_inputs(bundle, package, shapes)
+            loaded[package] = execute
+        return loaded[package](inputs)
+
+    return run
+
+
+def require_listed_inputs(bundle: Bundle, package: str, shapes: Shapes) -> None:
+    """Check that a package has the inputs that the manifest lists.
+
+    Raises:
+        ConfigError: The name or the shape of an input differs.
+    """
+    listed = {name: tuple(entry["shape"]) for name, entry in bundle.manifest["packages"][package]["inputs"].items()}
+    if listed != dict(shapes):
+        raise ConfigError(
+            f"{path_of(bundle, package)}: has inputs with the shapes {dict(shapes)}, but the manifest lists {listed}; "
+            "export the bundle again"
+        )
 
 
 def path_of(bundle: Bundle, package: str) -> Path:
@@ -34,46 +66,46 @@ def path_of(bundle: Bundle, package: str) -> Path:
     return bundle.folder / str(bundle.manifest["packages"][package]["file"])
 
 
-def _coreml(bundle: Bundle) -> Runtime:
-    """Return a runtime that uses Core ML on a Mac, and interprets the packages on other systems."""
+def _coreml() -> Callable[[Path], tuple[Execute, Shapes]]:
+    """Return a function that loads a package into Core ML on a Mac, and into the interpreter on other systems."""
     from pocketdit.export.coreml.dependency import require_coremltools, silence_coremltools
 
     require_coremltools()
     silence_coremltools()
-    if sys.platform == "darwin":
-        from pocketdit.export.coreml.native import NativePackage
-
-        native: dict[str, Any] = {}
-        return lambda name, inputs: _loaded(native, name, lambda: NativePackage(path_of(bundle, name)))(inputs)
     from pocketdit.export.coreml import interpreter
+    from pocketdit.export.coreml.native import NativePackage
     from pocketdit.export.coreml.package import Package
 
-    packages: dict[str, Any] = {}
-    return lambda name, inputs: interpreter.run(_loaded(packages, name, lambda: Package(path_of(bundle, name))), inputs)
+    def load(path: Path) -> tuple[Execute, Shapes]:
+        package = Package(path)
+        execute: Execute = NativePackage(path) if sys.platform == "darwin" else partial(interpreter.run, package)
+        return execute, {name: declared.shape for name, declared in package.inputs.items()}
+
+    return load
 
 
-def _coreai(bundle: Bundle) -> Runtime:
+def _coreai() -> Callable[[Path], tuple[Execute, Shapes]]:
     from pocketdit.export.coreai.dependency import require_coreai, silence_coreai
 
     require_coreai()
     silence_coreai()
     from pocketdit.export.coreai.runtime import CoreAIModel
 
-    models: dict[str, Any] = {}
-    return lambda name, inputs: _loaded(models, name, lambda: CoreAIModel(path_of(bundle, name)))(inputs)
+    def load(path: Path) -> tuple[Execute, Shapes]:
+        model = CoreAIModel(path)
+        return model, model.inputs
+
+    return load
 
 
-def _litert(bundle: Bundle, threads: int) -> Runtime:
+def _litert(threads: int) -> Callable[[Path], tuple[Execute, Shapes]]:
     from pocketdit.export.litert.dependency import require_litert_runtime
 
     require_litert_runtime()
     from pocketdit.export.litert.interpreter import LiteRTModel
 
-    models: dict[str, Any] = {}
-    return lambda name, inputs: _loaded(models, name, lambda: LiteRTModel(path_of(bundle, name), threads))(inputs)
+    def load(path: Path) -> tuple[Execute, Shapes]:
+        model = LiteRTModel(path, threads)
+        return model, model.inputs
 
-
-def _loaded(cache: dict[str, Any], name: str, load: Callable[[], Any]) -> Any:
-    if name not in cache:
-        cache[name] = load()
-    return cache[name]
+    return load

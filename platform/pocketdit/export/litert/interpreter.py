@@ -19,6 +19,9 @@ class LiteRTModel:
         path: Path of the file.
         threads: Number of threads for the interpreter.
 
+    Attributes:
+        inputs: Shape of each input.
+
     Raises:
         RunError: The file cannot be loaded.
     """
@@ -34,12 +37,10 @@ class LiteRTModel:
                 self.signature = self.interpreter.get_signature_runner()
         except (RuntimeError, ValueError) as error:
             raise RunError(f"{path}: not a valid LiteRT model: {' '.join(str(error).split())}") from error
+        self.path = path
         self.threads = threads
-
-    @property
-    def inputs(self) -> dict[str, tuple[int, ...]]:
-        """Shape of each input."""
-        return {name: tuple(map(int, d["shape"])) for name, d in self.signature.get_input_details().items()}
+        details = self.signature.get_input_details()
+        self.inputs = {name: tuple(map(int, entry["shape"])) for name, entry in details.items()}
 
     @property
     def operations(self) -> int:
@@ -50,8 +51,11 @@ class LiteRTModel:
         """Run one pass and return the named outputs.
 
         Raises:
-            ValueError: The name or shape of an input does not match the signature.
+            RunError: The name or shape of an input does not match the signature.
         """
+        shapes = {name: tuple(value.shape) for name, value in inputs.items()}
+        if shapes != self.inputs:
+            raise RunError(f"{self.path}: the model expects inputs with the shapes {self.inputs}, not {shapes}")
         arrays = {name: value.numpy() for name, value in inputs.items()}
         return {name: torch.from_numpy(value) for name, value in self.signature(**arrays).items()}
 
