@@ -72,6 +72,11 @@ class RunFolder:
         return self.checkpoint.with_name(".new.ckpt")
 
     @property
+    def old_checkpoint(self) -> Path:
+        """Temporary path of the previous checkpoint while ``new_checkpoint`` replaces it."""
+        return self.checkpoint.with_name(".old.ckpt")
+
+    @property
     def weights(self) -> Path:
         """The EMA weights."""
         return self.path / "weights.safetensors"
@@ -135,12 +140,15 @@ class RunFolder:
 
     def publish_new_checkpoint(self) -> None:
         """Replace the previous checkpoint with ``new_checkpoint``. ``clean`` repairs an interrupted replacement."""
-        old = self.checkpoint.with_name(".old.ckpt")
-        remove(old)
+        remove(self.old_checkpoint)
         if self.checkpoint.exists():
-            self.checkpoint.rename(old)
+            self.checkpoint.rename(self.old_checkpoint)
         self.new_checkpoint.rename(self.checkpoint)
-        remove(old)
+        remove(self.old_checkpoint)
+
+    def lacks_checkpoint(self) -> bool:
+        """Return whether the replacement of the checkpoint was interrupted, so that ``clean`` must restore it."""
+        return self.old_checkpoint.exists() and not self.checkpoint.exists()
 
     def is_abandoned(self) -> bool:
         """Return whether the process that created this folder was killed before it wrote the configuration."""
@@ -148,10 +156,9 @@ class RunFolder:
 
     def clean(self) -> None:
         """Remove partial files left by a killed process, and restore a checkpoint that was being replaced."""
-        old = self.checkpoint.with_name(".old.ckpt")
-        if old.exists() and not self.checkpoint.exists():
-            old.rename(self.checkpoint)
-        for leftover in (old, self.new_checkpoint):
+        if self.lacks_checkpoint():
+            self.old_checkpoint.rename(self.checkpoint)
+        for leftover in (self.old_checkpoint, self.new_checkpoint):
             remove(leftover)
         for temporary in [*self.path.glob(".*.tmp"), *self.path.glob("*/.*.tmp")]:
             temporary.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ FREE_KEYS = (
 )
 # Settings that a resumed run cannot change, because the checkpoint could then not be loaded.
 FIXED_KEYS = ("optimizer", "backbone", "decoder", "parents")
+# How long the other processes wait until the first one has restored the checkpoint.
+RESTORE_SECONDS = 600
 
 
 def find_resumed(experiment: BaseExperiment, resume: str | None, name: str | None) -> RunFolder | None:
@@ -64,10 +67,26 @@ def find_resumed(experiment: BaseExperiment, resume: str | None, name: str | Non
 
 
 def prepare_resumed(folder: RunFolder) -> None:
-    """Remove the files that a killed process left in the folder, and point ``latest`` to the run."""
+    """Remove the files that a killed process left in the folder, and point ``latest`` to the run.
+
+    The first process does this. If it must restore the checkpoint, the other processes wait for it. Otherwise, they
+    could start without a checkpoint.
+
+    Raises:
+        RunError: The first process has not restored the checkpoint in time.
+    """
     if launched_rank() == 0:
         folder.clean()
         run_folder.point_latest_at(folder)
+        return
+    deadline = time.monotonic() + RESTORE_SECONDS
+    while folder.lacks_checkpoint():
+        if time.monotonic() > deadline:
+            raise RunError(
+                f"{folder.checkpoint}: process 0 has not restored the checkpoint within {RESTORE_SECONDS} s; start all "
+                "processes of the run again"
+            )
+        time.sleep(0.1)
 
 
 def new_folder(experiment: BaseExperiment, name: str | None) -> RunFolder:
