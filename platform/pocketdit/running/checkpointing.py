@@ -13,7 +13,8 @@ from pocketdit.artifacts.weights import save_weights
 from pocketdit.errors import RunError
 from pocketdit.files import damage, require_regular_file, write_atomically
 from pocketdit.running.consolidation import read_consolidated
-from pocketdit.running.disk import disk_error
+from pocketdit.running.disk import explain_write_errors, save_object
+from pocketdit.running.gathering import fail_together
 from pocketdit.running.sharded import TRAINING_STATE
 from pocketdit.running.sharded_strategy import ShardedStrategy
 from pocketdit.tracking.logger import RunLogger
@@ -24,10 +25,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Save a checkpoint. Raises ``RunError`` if the disk is full or the file cannot be written."""
-        try:
-            write_atomically(Path(path), lambda temporary: torch.save(checkpoint, temporary))
-        except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError from its zip writer
-            raise disk_error(Path(path), error) from error
+        with explain_write_errors(Path(path)):
+            write_checkpoint(checkpoint, Path(path))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
         """Load a checkpoint, which may be sharded, without unpickling code.
@@ -53,6 +52,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if not isinstance(checkpoint, dict) or not checkpoint.keys() >= {"state_dict", "loops"}:
             raise unreadable(Path(path), ValueError("it does not contain a training state"))
         return checkpoint
+
+
+def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
+    """Write a single-file checkpoint atomically. Raises ``OSError`` if the file cannot be written."""
+    write_atomically(path, lambda temporary: save_object(checkpoint, temporary))
 
 
 def checkpoint_step(path: Path) -> int:
@@ -134,8 +138,9 @@ class Checkpoints(Callback):
         in_place = not (sharded or self.folder.checkpoint.is_dir())
         path = self.folder.checkpoint if in_place else self.folder.new_checkpoint
         trainer.save_checkpoint(path, weights_only=False)  # weights_only=False includes the optimizer state
-        if not in_place and trainer.is_global_zero:
-            self.folder.publish_new_checkpoint()
+        with fail_together(trainer.world_size), explain_write_errors(self.folder.checkpoint):
+            if not in_place and trainer.is_global_zero:
+                self.folder.publish_new_checkpoint()
         self.save_weights(trainer, module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -146,11 +151,9 @@ class Checkpoints(Callback):
     def save_weights(self, trainer: Trainer, module: Any) -> None:
         """Save the weights. This must be called on every rank."""
         weights = module.weights()
-        if trainer.is_global_zero:
-            try:
+        with fail_together(trainer.world_size), explain_write_errors(self.folder.weights):
+            if trainer.is_global_zero:
                 save_weights(self.folder.weights, weights)
-            except OSError as error:
-                raise disk_error(self.folder.weights, error) from error
 
 
 class RequireFolder(Callback):

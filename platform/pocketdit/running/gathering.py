@@ -1,8 +1,12 @@
-"""Exchanges plain values between the processes of a run."""
+"""Exchanges plain values and errors between the processes of a run."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
+
+from pocketdit.errors import RunError
 
 T = TypeVar("T")
 
@@ -19,3 +23,24 @@ def gather(value: T, processes: int) -> list[T]:
     values = [value] * processes
     torch.distributed.all_gather_object(values, value)
     return values
+
+
+@contextmanager
+def fail_together(processes: int) -> Iterator[None]:
+    """Raise a ``RunError`` that occurs inside the context on one rank on all ranks. This must be used on every rank.
+
+    Otherwise, the other ranks would wait for the failed one in their next collective operation.
+
+    Args:
+        processes: Number of processes of the run.
+
+    Raises:
+        RunError: At least one rank has failed. All ranks raise the error of the first of them.
+    """
+    message: str | None = None
+    try:
+        yield
+    except RunError as error:
+        message = str(error)
+    if messages := list(filter(None, gather(message, processes))):
+        raise RunError(messages[0])

@@ -25,6 +25,8 @@ from typing_extensions import override
 
 from pocketdit.errors import RunError
 from pocketdit.files import require_regular_file, write_atomically
+from pocketdit.running.disk import explain_write_errors, save_object
+from pocketdit.running.gathering import fail_together
 
 TRAINING_STATE = "meta.pt"  # Lightning's name for the state other than weights and optimizers
 INDEX = ".metadata"  # torch's name for the index of the shards
@@ -113,7 +115,7 @@ class PlainValuePlanner(DefaultLoadPlanner):
         super().load_bytes(read_item, value)
 
 
-def save_shards(state: dict[str, Any], rest: Mapping[str, Any], path: Path, rank: int) -> None:
+def save_shards(state: dict[str, Any], rest: Mapping[str, Any], path: Path, rank: int = 0, ranks: int = 1) -> None:
     """Write a sharded checkpoint. This must be called on every rank.
 
     Args:
@@ -121,19 +123,22 @@ def save_shards(state: dict[str, Any], rest: Mapping[str, Any], path: Path, rank
         rest: Other training state. The first rank writes it.
         path: The folder of the checkpoint.
         rank: Rank of this process.
+        ranks: Number of processes.
 
     Raises:
-        OSError: This rank cannot write a file other than its shards.
-        CheckpointException: At least one rank cannot write its shards.
+        RunError: At least one rank cannot write a file. All ranks raise the same error.
     """
-    path.mkdir(parents=True, exist_ok=True)
+    with fail_together(ranks), explain_write_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
     writer = FileSystemWriter(path)
     writer.fs = files = ChecksumFileSystem()
-    save(state, storage_writer=writer)
-    if rank == 0:
-        with files.create_stream(path / TRAINING_STATE, "wb") as stream:
-            torch.save(rest, stream)
-    write_atomically(path / f"checksums-{rank}.json", json.dumps(files.checksums))
+    with fail_together(ranks), explain_write_errors(path):
+        save(state, storage_writer=writer)
+    with fail_together(ranks), explain_write_errors(path):
+        if rank == 0:
+            with files.create_stream(path / TRAINING_STATE, "wb") as stream:
+                save_object(rest, stream)
+        write_atomically(path / f"checksums-{rank}.json", json.dumps(files.checksums))
 
 
 def load_shards(state: dict[str, Any], path: Path) -> None:

@@ -19,8 +19,8 @@ from typing_extensions import override
 from pocketdit.config.sharding import Sharding
 from pocketdit.errors import RunError
 from pocketdit.running.consolidation import name_parameters, number_parameters
-from pocketdit.running.disk import disk_error
-from pocketdit.running.gathering import gather
+from pocketdit.running.disk import explain_write_errors
+from pocketdit.running.gathering import fail_together
 from pocketdit.running.sharded import load_rest, load_shards, require_undamaged, save_shards
 from pocketdit.training.sharding import build_mesh
 
@@ -70,19 +70,14 @@ class ShardedStrategy(ModelParallelStrategy):
 
     @override
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
-        path, message = Path(self.broadcast(filepath)), None
-        try:
-            if self.saves_shards:
-                optimizers = enumerate(checkpoint.pop("optimizer_states", []))
-                state = {NETWORK: checkpoint.pop("state_dict"), **{f"optimizer_{i}": value for i, value in optimizers}}
-                save_shards(state, checkpoint, path, self.global_rank)
-            else:
+        path = Path(self.broadcast(filepath))
+        if self.saves_shards:
+            optimizers = enumerate(checkpoint.pop("optimizer_states", []))
+            state = {NETWORK: checkpoint.pop("state_dict"), **{f"optimizer_{i}": value for i, value in optimizers}}
+            save_shards(state, checkpoint, path, self.global_rank, self.world_size)
+        else:
+            with fail_together(self.world_size), explain_write_errors(path):
                 super().save_checkpoint(checkpoint, path, storage_options)
-        except (OSError, CheckpointException) as error:
-            message = str(disk_error(path, error))
-        except RunError as error:
-            message = str(error)
-        self.raise_first(message)
 
     @override
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
@@ -97,12 +92,8 @@ class ShardedStrategy(ModelParallelStrategy):
         """Load a sharded checkpoint, which may have been written by a different number of ranks."""
         model = self.model
         assert model is not None
-        message: str | None = None
-        try:
+        with fail_together(self.world_size):
             require_undamaged(path, self.global_rank, self.world_size)
-        except RunError as damaged:
-            message = str(damaged)
-        self.raise_first(message)
         network = {NETWORK: get_model_state_dict(model)}
         load_shards(network, path)
         model.load_state_dict(network[NETWORK])
@@ -111,23 +102,21 @@ class ShardedStrategy(ModelParallelStrategy):
             load_shards(state, path)
             (loaded,) = state.values()
             set_optimizer_state_dict(model, optimizer, loaded, options=StateDictOptions(cpu_offload=True))
-        return load_rest(path)
+        with fail_together(self.world_size):
+            rest = load_rest(path)
+        return rest
 
     def load_full(self, path: Path) -> dict[str, Any]:
         """Load a single-file checkpoint, which the first rank reads and sends to the other ranks."""
         model = self.model
         assert model is not None
         checkpoint: dict[str, Any] = {}
-        message: str | None = None
         expected = set(get_model_state_dict(model))
-        if self.is_global_zero:
-            try:
+        with fail_together(self.world_size):
+            if self.is_global_zero:
                 checkpoint = self.checkpoint_io.load_checkpoint(path)
                 if set(checkpoint[NETWORK]) != expected:
                     raise mismatch(path)
-            except RunError as error:
-                message = str(error)
-        self.raise_first(message)
         options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
         set_model_state_dict(model, checkpoint.pop(NETWORK, {}), options=options)
         names = {parameter: name for name, parameter in model.named_parameters()}
@@ -139,11 +128,6 @@ class ShardedStrategy(ModelParallelStrategy):
             state = name_parameters(states[index], own) if self.is_global_zero else {}
             set_optimizer_state_dict(model, optimizer, state, options=options)
         return self.broadcast(checkpoint)
-
-    def raise_first(self, message: str | None) -> None:
-        """Raise an error on all ranks if any rank has a message. Otherwise, the other ranks would wait forever."""
-        if raised := list(filter(None, gather(message, self.world_size))):
-            raise RunError(raised[0])
 
 
 def mismatch(path: Path) -> RunError:
