@@ -1,6 +1,7 @@
 """Tests for converting sharded checkpoints to single files: content, refusals, and replacement of the shards."""
 
 import pickle
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,30 @@ def test_an_interrupted_consolidation_keeps_a_checkpoint(tmp_path: Path, publish
     assert folder.checkpoint.is_file() == published
     assert AtomicCheckpointIO().load_checkpoint(folder.checkpoint)["global_step"] == 7
     assert [path.name for path in folder.checkpoint.parent.iterdir()] == ["last.ckpt"]
+
+
+def test_a_full_disk_keeps_the_shards_and_the_same_command_then_succeeds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = RunFolder(tmp_path / "runs" / "experiment" / "run")
+    write_shards(folder.checkpoint)
+    folder.config.write_text("")
+    for options, file in (["--to", str(tmp_path / "x.ckpt")], tmp_path / "x.ckpt"), ([], folder.checkpoint):
+        command = ["consolidate", str(folder.path), *options]
+        allowed = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, allowed[1]))  # has the same effect as a full disk
+        try:
+            assert main(command) == 1
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, allowed)
+        assert capsys.readouterr().err == (
+            f"lightning consolidate: could not write {file} (only part of it could be written); free some disk space, "
+            "then run the same command again; the shards have been kept\n"
+        )
+        assert folder.checkpoint.is_dir()
+        assert main(command) == 0
+        assert AtomicCheckpointIO().load_checkpoint(file)["global_step"] == 7
+        capsys.readouterr()
 
 
 def test_the_command_names_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

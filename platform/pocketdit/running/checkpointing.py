@@ -96,9 +96,10 @@ def consolidate(folder: RunFolder, to: Path | None = None) -> tuple[int, Path]:
     checkpoint = read_consolidated(folder.checkpoint)
     if not {"global_step", "loops"} <= checkpoint.keys():
         raise RunError(f"{folder.checkpoint} does not contain a training state; copy the checkpoint again")
-    AtomicCheckpointIO().save_checkpoint(checkpoint, to or folder.new_checkpoint)
-    if to is None:
-        folder.publish_new_checkpoint()
+    with explain_write_errors(to or folder.checkpoint, "run the same command again; the shards have been kept"):
+        write_checkpoint(checkpoint, to or folder.new_checkpoint)
+        if to is None:
+            folder.publish_new_checkpoint()
     return int(checkpoint["global_step"]), to or folder.checkpoint
 
 
