@@ -13,6 +13,7 @@ from pocketdit.errors import ConfigError, RunError
 from pocketdit.teachers.architecture import pack, unpack
 from pocketdit.teachers.contract import StorableText, Teacher, TeacherOutput
 from pocketdit.teachers.diffusers_teacher import DiffusersTeacher
+from pocketdit.training.cost import count_parameters
 from tests.teachers.tiny_pipelines import FAMILIES, MAX_TOKENS, PROMPTS, Family, save, step
 
 TIME = torch.tensor([0.3, 0.8])
@@ -97,6 +98,24 @@ def test_teacher_satisfies_the_protocols(tiny: Tiny) -> None:
         predict(tiny._replace(family=FAMILIES["klein" if tiny.family.channels == 16 else "flux"]), module)
     with pytest.raises(RunError, match="set lora or few_step"), teacher.few_step():
         pass
+
+
+def test_outline_counts_every_model_and_every_pass(tiny: Tiny) -> None:
+    teacher, calls = tiny.teacher, []
+    length = teacher.text_encoders[0].max_tokens
+    outline = type(teacher).outline(torch.device("meta"), length, str(tiny.folder), max_tokens=length, dtype="float32")
+    assert outline is not None
+    counted = [outline.network.network, *(encoder.network for encoder in outline.text_encoders)]
+    loaded = [teacher.transformer, *(encoder.model for encoder in teacher.text_encoders)]
+    assert list(map(count_parameters, counted)) == list(map(count_parameters, loaded))
+    hook = teacher.transformer.register_forward_hook(lambda *_: calls.append(1))
+    try:
+        for guidance in (1.0, 3.5):
+            calls.clear()
+            predict(tiny, teacher, guidance)
+            assert len(calls) == outline.passes(guidance)
+    finally:
+        hook.remove()
 
 
 def test_stored_text_gives_the_same_prediction(tiny: Tiny) -> None:

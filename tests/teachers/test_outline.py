@@ -1,16 +1,25 @@
 """Tests the outlines of teachers (networks on the meta device, for cost estimates): their sizes and FLOPs."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from _pytest.mark import ParameterSet
 from torch.utils.flop_counter import FlopCounterMode
 
+from pocketdit.config.experiment import Experiment
+from pocketdit.config.importing import import_class
+from pocketdit.config.load import load
+from pocketdit.teachers.clip_text import ClipPooledText, ClipTextAndPooled
 from pocketdit.teachers.diffusers_teacher import DiffusersTeacher
 from pocketdit.teachers.flux import FluxTeacher
 from pocketdit.teachers.flux2_klein import Flux2KleinTeacher
 from pocketdit.teachers.krea2 import Krea2Teacher
 from pocketdit.teachers.sd3 import StableDiffusion3Teacher
 from pocketdit.teachers.z_image import ZImageTeacher
+from pocketdit.training.cost import count_parameters
+from tests.conftest import ROOT
+from tests.teachers.tiny_pipelines import flux
 
 META = torch.device("meta")
 
@@ -24,10 +33,10 @@ def slow(*values: object) -> ParameterSet:
     [
         (Flux2KleinTeacher, "black-forest-labs/FLUX.2-klein-base-4B", 3.88, 4.02),
         slow(ZImageTeacher, "Tongyi-MAI/Z-Image", 6.15, 4.02),
-        slow(FluxTeacher, "black-forest-labs/FLUX.1-schnell", 11.9, 4.76),
+        slow(FluxTeacher, "black-forest-labs/FLUX.1-schnell", 11.9, 4.76 + 0.12),
         slow(Krea2Teacher, "krea/Krea-2-Raw", 12.8, 4.02),
         # The model card says 2.5 B, because it counts the table of positions, which is not trained.
-        slow(StableDiffusion3Teacher, "stabilityai/stable-diffusion-3.5-medium", 2.24, 4.76),
+        slow(StableDiffusion3Teacher, "stabilityai/stable-diffusion-3.5-medium", 2.24, 4.76 + 0.12 + 0.69),
     ],
 )
 def test_size_and_work_of_published_teachers(
@@ -35,14 +44,57 @@ def test_size_and_work_of_published_teachers(
 ) -> None:
     outline = teacher.outline(META, tokens=64, repository=repository)
     assert outline is not None
-    parameters = sum(weight.numel() for weight in outline.network.network.parameters())
+    parameters = count_parameters(outline.network.network)
     assert parameters / 1e9 == pytest.approx(billions, rel=0.01)
-    (text,) = outline.text_encoders
-    assert sum(weight.numel() for weight in text.network.parameters()) / 1e9 == pytest.approx(text_billions, rel=0.01)
+    assert len(outline.text_encoders) == len(teacher.text_components(repository))
+    text_parameters = sum(count_parameters(text.network) for text in outline.text_encoders)
+    assert text_parameters / 1e9 == pytest.approx(text_billions, rel=0.01)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         outline.network.run(2, 32, 32)
     # Most weights are multiplied with at least the 256 image tokens of both samples.
     assert counter.get_total_flops() > 0.5 * 2 * 2 * 256 * parameters
+
+
+@pytest.mark.parametrize(
+    ("encoder", "repository", "folder", "parameters"),
+    [
+        (ClipPooledText, "black-forest-labs/FLUX.1-schnell", "text_encoder", 123_060_480),
+        (ClipTextAndPooled, "stabilityai/stable-diffusion-3.5-medium", "text_encoder", 123_650_304),
+        (ClipTextAndPooled, "stabilityai/stable-diffusion-3.5-medium", "text_encoder_2", 694_659_840),
+    ],
+)
+def test_size_and_work_of_published_clip_models(
+    encoder: type[ClipPooledText | ClipTextAndPooled], repository: str, folder: str, parameters: int
+) -> None:
+    outline = encoder.outline(META, 64, repository, folder, dtype="bfloat16")
+    assert outline is not None
+    assert count_parameters(outline.network) == parameters
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        outline.run(2)
+    blocks = sum(weight.numel() for name, weight in outline.network.named_parameters() if ".layers." in name)
+    # CLIP always reads 77 tokens. The scores of attention add a few percent.
+    assert counter.get_total_flops() == pytest.approx(2 * 2 * 77 * blocks, rel=0.05)
+
+
+@pytest.mark.parametrize(("takes_guidance", "guided_passes"), [(False, 2), (True, 1)])
+def test_guidance_costs_a_second_pass_unless_it_is_an_input(
+    takes_guidance: bool, guided_passes: int, tmp_path: Path
+) -> None:
+    flux(takes_guidance).transformer.save_pretrained(tmp_path / "transformer")
+    teacher = f"{{class_path: pocketdit.teachers.flux.FluxTeacher, init_args: {{repository: {tmp_path}}}}}"
+
+    def teacher_passes(stage: str, *settings: str) -> float:
+        overrides = [f"stage.init_args.{setting}" for setting in (f"teacher={teacher}", *settings)]
+        experiment = load(ROOT / "experiments" / f"{stage}.yaml", overrides, Experiment).config
+        cost = import_class(experiment.stage.class_path).cost(experiment)
+        (per_batch,) = (item.per_batch for item in cost.passes(META) if item.label == "teacher")
+        return float(per_batch)
+
+    assert teacher_passes("knowledge_distill", "teacher_guidance=1") == 1
+    assert teacher_passes("knowledge_distill", "teacher_guidance=3") == guided_passes
+    # The few-step teacher is used without guidance.
+    assert teacher_passes("step_distill", "guidance=4", "student_every=1") == guided_passes + 1
+    assert teacher_passes("step_distill", "guidance=1", "student_every=1") == 2
 
 
 def test_few_step_weights_and_float8_are_counted() -> None:

@@ -69,10 +69,28 @@ def clip_outline(repository: str, tokens: int, dtype: torch.dtype, device: torch
     config = text_config(repository, CLIP_TEXT)
     if config is None:
         return None
-    from transformers import CLIPTextConfig, CLIPTextModel
+    from transformers import CLIPTextConfig
 
+    return clip_text_outline(CLIPTextConfig(**config), tokens, dtype, device)
+
+
+def clip_text_outline(
+    settings: Any, tokens: int, dtype: torch.dtype, device: torch.device, projected: bool = False
+) -> Outline:
+    """Return the outline of the CLIP text model with these settings. ``run`` takes the batch size.
+
+    Args:
+        settings: The ``CLIPTextConfig`` of the model.
+        tokens: Number of tokens of each caption.
+        dtype: Precision of the weights and the computation.
+        device: Device of the network.
+        projected: Whether the model includes the projection of its pooled output.
+    """
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+    create = CLIPTextModelWithProjection if projected else CLIPTextModel
     with device:
-        network = CLIPTextModel(CLIPTextConfig(**config)).to(dtype).eval()
+        network = create(settings).to(dtype).eval()
 
     def run(batch: int) -> object:
         return network(input_ids=torch.zeros(batch, tokens, dtype=torch.long, device=device))

@@ -41,10 +41,10 @@ def knowledge_distillation_cost(experiment: Experiment) -> StageCost:
     """Estimate the cost of an elastic training step with a teacher."""
     settings, found = stage_settings(experiment), teacher_outline(experiment, META)
     cost = elastic_cost(experiment, found.feature_width if found and settings["feature_weight"] else None)
-    predictions = 1.0 if settings["teacher_guidance"] == 1 else 2.0
+    per_batch = found.passes(settings["teacher_guidance"]) if found else 0
 
     def passes(device: torch.device) -> list[Pass]:
-        return [*cost.passes(device), *teacher_passes(experiment, teacher_outline(experiment, device), predictions)]
+        return [*cost.passes(device), *teacher_passes(experiment, teacher_outline(experiment, device), per_batch)]
 
     return replace(
         cost,
@@ -67,15 +67,15 @@ def step_distillation_cost(experiment: Experiment) -> StageCost:
     trained = [value for network in networks.values() for value in network.parameters() if value.requires_grad]
     widest = max(experiment.dit.widths)
     uses_few_step = bool(settings["output_weight"] or settings["feature_weight"])
-    matching = (1 if settings["guidance"] == 1 else 2) if settings["matching_weight"] else 0
-    predictions = (matching + uses_few_step) / settings["student_every"]
+    matching = found.passes(settings["guidance"]) if found and settings["matching_weight"] else 0
+    per_batch = (matching + uses_few_step) / settings["student_every"]
     encodes_images = settings["student_input"] == "data"
 
     def passes(device: torch.device) -> list[Pass]:
         students = build_students(experiment, settings, feature_width, device)
         return [
             *student_passes(experiment, settings, students, device),
-            *teacher_passes(experiment, teacher_outline(experiment, device), predictions),
+            *teacher_passes(experiment, teacher_outline(experiment, device), per_batch),
             *encoder_passes(experiment, device, encodes_images),
         ]
 

@@ -82,6 +82,10 @@ class Architecture:
         """Return the number of latent channels, C."""
         return int(transformer.config.in_channels) // (PATCH_SIZE**2 if self.is_packed else 1)
 
+    def takes_guidance(self, transformer: Any) -> bool:
+        """Return whether a transformer takes the guidance scale as an input, and so needs no second pass."""
+        return bool(transformer.config.get("guidance_embeds"))
+
 
 def pack(latents: Tensor) -> Tensor:
     """Convert latents (B, C, h, w) to image tokens (B, N, 4 C) in raster order, with values grouped by channel."""

@@ -8,8 +8,10 @@ from torch import nn
 from typing_extensions import override
 
 from pocketdit.encoders.contract import TextTokens
+from pocketdit.encoders.outlines import Outline
 from pocketdit.errors import RunError
 from pocketdit.teachers.text_encoder import TeacherTextEncoder, load_language_model, load_tokenizer
+from pocketdit.teachers.text_outlines import clip_outline
 
 TEXT_ENCODER = "a CLIP text encoder"
 
@@ -50,6 +52,13 @@ class ClipPooledText(TeacherTextEncoder):
     @override
     def layers(self) -> nn.ModuleList:
         return clip_layers(self)
+
+    @classmethod
+    def outline(
+        cls, device: torch.device, tokens: int, repository: str, folder: str, dtype: str, **_: object
+    ) -> Outline | None:
+        """Return the text model without its weights, or None if its size is not known."""
+        return clip_outline(repository, folder, False, getattr(torch, dtype), device)
 
     @override
     @torch.no_grad()
@@ -97,6 +106,13 @@ class ClipTextAndPooled(TeacherTextEncoder):
     @override
     def layers(self) -> nn.ModuleList:
         return clip_layers(self)
+
+    @classmethod
+    def outline(
+        cls, device: torch.device, tokens: int, repository: str, folder: str, dtype: str, **_: object
+    ) -> Outline | None:
+        """Return the text model without its weights, or None if its size is not known."""
+        return clip_outline(repository, folder, True, getattr(torch, dtype), device)
 
     @override
     @torch.no_grad()

@@ -101,7 +101,7 @@ class DiffusersTeacher:
         self.channels = self.architecture.channels(self.transformer)
         self.has_few_step = adapter is not None or few_step is not None
         self._has_lora, self._is_float8 = adapter is not None, float8
-        self._takes_guidance = bool(config.get("guidance_embeds"))
+        self._takes_guidance = self.architecture.takes_guidance(self.transformer)
         self._few_step_depth = 0
         self._unconditional: dict[torch.device, list[TextTokens]] = {}
 

@@ -25,12 +25,18 @@ class TeacherOutline(NamedTuple):
         feature_width: Size of the teacher's features.
         weight_bytes: Size of the weights in memory. It differs from the size of ``network`` if the weights are stored
             in 8 bits, or if the few-step teacher is a separate transformer.
+        takes_guidance: Whether the guidance scale is an input of the network.
     """
 
     network: Outline
     text_encoders: Sequence[Outline]
     feature_width: int
     weight_bytes: int
+    takes_guidance: bool = False
+
+    def passes(self, guidance: float) -> int:
+        """Return the number of passes through the network that a prediction with this guidance scale requires."""
+        return 1 if guidance == 1 or self.takes_guidance else 2
 
 
 def diffusers_outline(
@@ -90,7 +96,11 @@ def diffusers_outline(
     found = [_text_outline(encoder, device, tokens) for encoder in text_components]
     feature_width = int(getattr(transformer, architecture.feature_width))
     return TeacherOutline(
-        Outline(transformer, predict), [each for each in found if each is not None], feature_width, weight_bytes
+        Outline(transformer, predict),
+        [each for each in found if each is not None],
+        feature_width,
+        weight_bytes,
+        architecture.takes_guidance(transformer),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from pocketdit.encoders.outlines import Outline
+from pocketdit.encoders.outlines import Outline, clip_text_outline
 
 # From the config.json of each repository.
 QWEN_2_5_VL: dict[str, dict[str, Any]] = {
@@ -34,15 +34,21 @@ T5_XXL: dict[str, Any] = {
     "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64, "vocab_size": 32128,
     "feed_forward_proj": "gated-gelu",
 }  # fmt: skip
-T5: dict[str, dict[str, Any]] = dict.fromkeys(
-    (
-        "black-forest-labs/FLUX.1-schnell",
-        "black-forest-labs/FLUX.1-dev",
-        "stabilityai/stable-diffusion-3.5-medium",
-        "stabilityai/stable-diffusion-3.5-large",
-    ),
-    T5_XXL,
-)
+FLUX_1 = ("black-forest-labs/FLUX.1-schnell", "black-forest-labs/FLUX.1-dev")
+SD3_5 = ("stabilityai/stable-diffusion-3.5-medium", "stabilityai/stable-diffusion-3.5-large")
+T5: dict[str, dict[str, Any]] = dict.fromkeys((*FLUX_1, *SD3_5), T5_XXL)
+CLIP_L: dict[str, Any] = {
+    "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
+    "projection_dim": 768,
+}  # fmt: skip
+CLIP_BIG_G: dict[str, Any] = {
+    "hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 20,
+    "projection_dim": 1280, "hidden_act": "gelu",
+}  # fmt: skip
+CLIP: dict[str, dict[str, dict[str, Any]]] = {
+    "text_encoder": dict.fromkeys((*FLUX_1, *SD3_5), CLIP_L),
+    "text_encoder_2": dict.fromkeys(SD3_5, CLIP_BIG_G),
+}  # by the folder of the text encoder
 
 
 def stored_config(repository: str, folder: str, known: Mapping[str, dict[str, Any]]) -> dict[str, Any] | None:
@@ -89,6 +95,27 @@ def language_model_outline(
         return network(inputs_embeds=embeddings) if kind == "t5" else network(inputs_embeds=embeddings, use_cache=False)
 
     return Outline(network, run)
+
+
+def clip_outline(
+    repository: str, folder: str, projected: bool, dtype: torch.dtype, device: torch.device
+) -> Outline | None:
+    """Return the outline of a CLIP text model, which encodes captions of its maximum length.
+
+    Args:
+        repository: A folder, or the name of a repository on the Hub.
+        folder: Folder of the text encoder in the repository.
+        projected: Whether the model includes the projection of its pooled output.
+        dtype: Precision of the weights and the computation.
+        device: Device of the network.
+    """
+    config = stored_config(repository, folder, CLIP[folder])
+    if config is None:
+        return None
+    from transformers import CLIPTextConfig
+
+    settings = CLIPTextConfig(**_own(config))
+    return clip_text_outline(settings, settings.max_position_embeddings, dtype, device, projected)
 
 
 def _own(config: Mapping[str, Any]) -> dict[str, Any]:
