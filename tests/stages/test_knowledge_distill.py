@@ -115,6 +115,15 @@ def test_a_run_trains_backbone_and_projectors_but_not_the_teacher(knowledge_over
     assert {"train/output/width_1", "train/feature/width_1", "train/output/width_0.5"} <= set(recorded)
 
 
+def test_latents_of_another_autoencoder_are_refused(
+    knowledge_overrides: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    learned = "autoencoder={class_path: pocketdit.encoders.learned.LearnedAutoencoder, init_args: {}}"
+    assert main(["run", str(FILE), *knowledge_overrides, learned, "--name", "refused"]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "autoencoder does not match the teacher, which was trained on the latents of pocketdit.encoders.dct" in line
+
+
 def test_without_the_feature_loss_there_are_no_projectors(knowledge_overrides: list[str]) -> None:
     assert create_stage(knowledge_overrides, "stage.init_args.feature_weight=0").projectors is None
 
@@ -152,10 +161,8 @@ def test_a_resumed_run_keeps_its_parents(knowledge_overrides: list[str], family:
         ("backbone.text_width=32", "backbone.text_width: must be 64 as in parents.start (elastic_pretrain/p), not 32"),
         ("parents.start=teacher_few_step", "is a few-step model"),
         ("stage.init_args.teacher.init_args.run=teacher_few_step", "is a few-step model; set few_step to this run"),
-        (
-            "autoencoder.init_args.scale=2.5",
-            "autoencoder must have the same settings as in parents.start (elastic_pretrain/p)",
-        ),
+        ("autoencoder.init_args.scale=2.5", "autoencoder does not match the teacher, which was trained on the latents"),
+        ("text_encoders.0.init_args.max_tokens=40", "text_encoders must have the same settings as in parents.start"),
         ("stage.init_args.scaling=desnity", "did you mean 'density'"),
     ],
 )

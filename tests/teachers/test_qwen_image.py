@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pocketdit.config.component import Component, build
+from pocketdit.encoders.dct import DCTAutoencoder
 from pocketdit.encoders.identity import identify
 from pocketdit.errors import ConfigError, RunError, UserError
 from pocketdit.teachers.contract import Teacher, TeacherOutput
@@ -233,6 +234,19 @@ def test_latents_of_another_autoencoder_are_rejected(teacher: QwenImageTeacher) 
         ConfigError, match="autoencoder: kind flux does not match the teacher, which requires kind qwen_image"
     ):
         teacher.check_latents(Component(path, {"repository": "x", "kind": "flux"}))
+
+
+def test_an_autoencoder_must_declare_that_it_has_the_latents_of_the_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = "pocketdit.encoders.dct.DCTAutoencoder"
+    for other in (path, "pocketdit.encoders.learned.LearnedAutoencoder"):
+        message = f"^autoencoder: {other} does not declare that its latents are of kind qwen_image"
+        with pytest.raises(ConfigError, match=message):
+            QwenImageTeacher.check_latents(Component(other))
+    monkeypatch.setattr(DCTAutoencoder, "kind", "qwen_image", raising=False)
+    QwenImageTeacher.check_latents(Component(path), repository="x")
+    monkeypatch.setattr(DCTAutoencoder, "kind", "sd3", raising=False)
+    with pytest.raises(ConfigError, match="autoencoder: kind sd3 does not match the teacher"):
+        QwenImageTeacher.check_latents(Component(path))
 
 
 def assert_rejected(*arguments: Any, match: str, **more: Any) -> None:

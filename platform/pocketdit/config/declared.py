@@ -28,6 +28,20 @@ def latent_sides(autoencoder: Component, size: tuple[int, int]) -> tuple[int, in
     return size[0] // factor, size[1] // factor
 
 
+def latents_kind(autoencoder: Component) -> str | None:
+    """Return which published latents an autoencoder has, such as "flux", or None if its class does not declare it.
+
+    This is the argument ``kind``, from the configuration or from the default of the class, or else the class attribute
+    ``kind``.
+    """
+    if "kind" in autoencoder.init_args:
+        return str(autoencoder.init_args["kind"])
+    cls = import_class(autoencoder.class_path)
+    parameter = inspect.signature(cls).parameters.get("kind")
+    kind = getattr(cls, "kind", None) if parameter is None else parameter.default
+    return kind if isinstance(kind, str) else None
+
+
 def text_lengths(text_encoders: Sequence[Component]) -> list[int]:
     """Return the maximum number of tokens of each text encoder.
 

@@ -24,7 +24,11 @@ class TextTokens(NamedTuple):
 
 
 class Autoencoder(Protocol):
-    """Maps images to normalized latents and back."""
+    """Maps images to normalized latents and back.
+
+    A class whose latents are those of a published autoencoder declares this by the argument or the class attribute
+    ``kind``, whose values are those of ``encoders.vae.AutoencoderKind``. A published teacher requires it.
+    """
 
     channels: int
     """Number of latent channels, C."""

@@ -32,8 +32,7 @@ class StageInputs(Generic[NetworkT]):
     Attributes:
         network: The network to train, either newly initialized or with the weights of ``parents.start``.
         encoders: The frozen autoencoder and text encoders.
-        autoencoder: Configuration of the frozen autoencoder, which must match the teacher's. None in a run that trains
-            an autoencoder.
+        autoencoder: Configuration of the frozen autoencoder. None in a run that trains an autoencoder.
         optimizer: Configuration of the optimizer, which the stage builds for the parameters that it trains.
         training: Settings that all stages share.
         seed: Seed of all random draws.
@@ -82,7 +81,10 @@ class Stage(Protocol):
 
     @classmethod
     def check_data(cls, experiment: BaseExperiment, data: DataDescription) -> None:
-        """Raise ``ConfigError`` if the stage cannot train on this data. This is called before the stage is built."""
+        """Raise ``ConfigError`` if the stage cannot train on this data, or if its teacher does not match.
+
+        This is called when a run starts, before the encoders and the teacher are loaded.
+        """
 
     @classmethod
     def logged_metrics(cls, experiment: BaseExperiment) -> Sequence[str]:

@@ -11,13 +11,14 @@ from typing_extensions import override
 from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.bounds import Fraction, TimeShift, TimeSpread, Weight
 from pocketdit.config.experiment import BaseExperiment, Experiment
+from pocketdit.data_contract import DataDescription
 from pocketdit.losses.distillation import output_loss, task_weight, timestep_scaling
 from pocketdit.losses.flow_matching import per_sample_loss
 from pocketdit.stages.contract import StageInputs
 from pocketdit.stages.distillation_cost import knowledge_distillation_cost
 from pocketdit.stages.elastic_pretrain import ElasticPretrain, NoisyBatch, require_dit
 from pocketdit.stages.projectors import build_projectors, projected_feature_loss, shard_projectors
-from pocketdit.stages.teaching import any_visible, require_same_latents, teacher_condition
+from pocketdit.stages.teaching import any_visible, require_same_channels, require_same_latents, teacher_condition
 from pocketdit.teachers.contract import Teacher
 from pocketdit.training.cost import StageCost
 from pocketdit.training.sharding import mesh_to_shard
@@ -61,7 +62,7 @@ class KnowledgeDistill(ElasticPretrain):
         gradient_scaling: Literal["adaptive", "sum"] = "adaptive",
     ) -> None:
         super().__init__(inputs, time_shift, time_spread, drop_text, distillation_weight, gradient_scaling)
-        require_same_latents(inputs, teacher)
+        require_same_channels(inputs, teacher)
         self.teacher = teacher
         self.teacher_guidance = teacher_guidance
         self.output_weight = output_weight
@@ -75,6 +76,11 @@ class KnowledgeDistill(ElasticPretrain):
     def check(cls, experiment: BaseExperiment) -> None:
         super().check(experiment)
         require_dit(experiment)
+
+    @classmethod
+    @override
+    def check_data(cls, experiment: BaseExperiment, data: DataDescription) -> None:
+        require_same_latents(experiment)
 
     @classmethod
     @override

@@ -18,6 +18,7 @@ from pocketdit.bounds import Count, TimeShift, Weight
 from pocketdit.config.component import build
 from pocketdit.config.experiment import BaseExperiment, Experiment
 from pocketdit.config.optimizers import LORA, OWN_EMA
+from pocketdit.data_contract import DataDescription
 from pocketdit.diffusion.path import data_from_velocity, interpolate, shift_time, velocity
 from pocketdit.diffusion.rollout import euler_rollout
 from pocketdit.diffusion.samplers import uniform_times
@@ -41,7 +42,7 @@ from pocketdit.stages.lora_roles import (
 )
 from pocketdit.stages.previews import sampled_preview
 from pocketdit.stages.projectors import build_projectors, projected_feature_loss, shard_projectors
-from pocketdit.stages.teaching import require_same_latents, teacher_condition
+from pocketdit.stages.teaching import require_same_channels, require_same_latents, teacher_condition
 from pocketdit.teachers.contract import Teacher
 from pocketdit.training.compilation import compile_blocks
 from pocketdit.training.cost import StageCost
@@ -126,7 +127,7 @@ class StepDistill(LightningModule, Stage):
                 "stage: output_weight and feature_weight require a few-step teacher; add a few-step LoRA to the "
                 "teacher, or set both weights to 0 for plain DMD"
             )
-        require_same_latents(inputs, teacher)
+        require_same_channels(inputs, teacher)
         self.automatic_optimization = False
         spec, training = inputs.network.spec, inputs.training
         self.networks = split_by_width(inputs.network.requires_grad_(False), share_weights=True)
@@ -165,6 +166,11 @@ class StepDistill(LightningModule, Stage):
             raise ValueError(
                 "training.validate_every must be 0, since a few-step model has no validation loss; evaluate its samples"
             )
+
+    @classmethod
+    @override
+    def check_data(cls, experiment: BaseExperiment, data: DataDescription) -> None:
+        require_same_latents(experiment)
 
     @classmethod
     @override

@@ -7,22 +7,30 @@ import torch
 from torch import Tensor
 
 from pocketdit.backbones.dit import ElasticDiT
+from pocketdit.config.component import Component
+from pocketdit.config.experiment import BaseExperiment, Experiment
+from pocketdit.config.importing import import_class
 from pocketdit.encoders.contract import TextTokens
 from pocketdit.errors import ConfigError
 from pocketdit.stages.contract import StageInputs
 from pocketdit.teachers.contract import StorableText, Teacher
 
 
-def require_same_latents(inputs: StageInputs[ElasticDiT], teacher: Teacher) -> None:
-    """Raise ``ConfigError`` if the teacher was not trained on the student's latents."""
+def require_same_latents(experiment: BaseExperiment) -> None:
+    """Raise ``ConfigError`` if the teacher was not trained on the student's latents. This loads no weights."""
+    assert isinstance(experiment, Experiment)
+    teacher: Component = experiment.stage.init_args["teacher"]
+    import_class(teacher.class_path).check_latents(experiment.autoencoder, **teacher.init_args)
+
+
+def require_same_channels(inputs: StageInputs[ElasticDiT], teacher: Teacher) -> None:
+    """Raise ``ConfigError`` if the teacher's latents do not have as many channels as the student's."""
     channels = inputs.network.spec.latent_channels
     if teacher.channels != channels:
         raise ConfigError(
             f"backbone.latent_channels is {channels}, but the teacher's latents have {teacher.channels} channels; "
             "use a teacher that was trained with the same autoencoder"
         )
-    assert inputs.autoencoder is not None
-    teacher.check_latents(inputs.autoencoder)
 
 
 def teacher_condition(teacher: Teacher, batch: Mapping[str, Any], visible: Tensor | None = None) -> Any:

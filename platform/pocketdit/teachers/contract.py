@@ -70,11 +70,13 @@ class Teacher(Protocol):
     has_few_step: bool
     """Whether the teacher has a few-step version, so that ``few_step`` can be called."""
 
-    def check_latents(self, autoencoder: Component) -> None:
-        """Check that the teacher was trained on the latents of an autoencoder.
+    @classmethod
+    def check_latents(cls, autoencoder: Component, **init_args: Any) -> None:
+        """Check that the teacher was trained on the latents of an autoencoder, before anything is loaded.
 
         Args:
             autoencoder: Configuration of the student's autoencoder. The number of channels is checked separately.
+            init_args: Arguments of the teacher's constructor.
 
         Raises:
             ConfigError: The teacher was trained on different latents.

@@ -15,6 +15,7 @@ from torch.distributed.tensor import DTensor
 
 from pocketdit.backbones.lora import activate_adapter
 from pocketdit.config.component import Component, build
+from pocketdit.config.declared import latents_kind
 from pocketdit.encoders.contract import TextTokens
 from pocketdit.errors import ConfigError, RunError
 from pocketdit.teachers.architecture import PATCH_SIZE, Architecture
@@ -180,10 +181,16 @@ class DiffusersTeacher:
             if self._has_lora and not self._few_step_depth:
                 activate_adapter(self.transformer, None)
 
-    def check_latents(self, autoencoder: Component) -> None:
+    @classmethod
+    def check_latents(cls, autoencoder: Component, **_: object) -> None:
         """Raise ``ConfigError`` if the autoencoder's ``kind`` is not the one that the teacher requires."""
-        own = self.architecture.latents
-        kind = autoencoder.init_args.get("kind", own)
+        own, kind = cls.architecture.latents, latents_kind(autoencoder)
+        if kind is None:
+            raise ConfigError(
+                f"autoencoder: {autoencoder.class_path} does not declare that its latents are of kind {own}, which the "
+                "teacher requires; use pocketdit.encoders.vae.DiffusersAutoencoder, or set the class attribute kind in "
+                "a class of your own that has these latents"
+            )
         if kind != own:
             raise ConfigError(f"autoencoder: kind {kind} does not match the teacher, which requires kind {own}")
 

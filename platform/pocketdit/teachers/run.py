@@ -126,9 +126,11 @@ class RunTeacher:
 
         return TeacherOutline(Outline(network, predict), (), spec.width, bytes_of(network))
 
-    def check_latents(self, autoencoder: Component) -> None:
+    @classmethod
+    def check_latents(cls, autoencoder: Component, run: str, runs: Path = Path("runs"), **_: object) -> None:
         """Raise ``ConfigError`` unless the autoencoder is configured like the one the teacher was trained with."""
-        own = self.experiment.autoencoder
+        experiment: Experiment = load_experiment(find(Path(runs), run))
+        own = experiment.autoencoder
         if autoencoder != own:
             raise ConfigError(
                 "autoencoder does not match the teacher, which was trained on the latents of "
