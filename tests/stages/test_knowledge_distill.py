@@ -124,6 +124,11 @@ def test_latents_of_another_autoencoder_are_refused(
     assert "autoencoder does not match the teacher, which was trained on the latents of pocketdit.encoders.dct" in line
 
 
+def test_the_few_step_teacher_is_not_loaded(knowledge_overrides: list[str]) -> None:
+    few_step = "stage.init_args.teacher.init_args.few_step=teacher_few_step/f"
+    assert not run_teacher(create_stage(knowledge_overrides, few_step)).has_few_step
+
+
 def test_without_the_feature_loss_there_are_no_projectors(knowledge_overrides: list[str]) -> None:
     assert create_stage(knowledge_overrides, "stage.init_args.feature_weight=0").projectors is None
 

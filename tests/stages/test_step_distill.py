@@ -242,6 +242,13 @@ def test_plain_dmd_does_not_need_a_few_step_teacher(step_overrides: list[str], f
     assert "train/loss/output" not in recorded
 
 
+def test_the_few_step_teacher_is_loaded_only_for_its_losses(step_overrides: list[str]) -> None:
+    weights = [f"stage.init_args.{name}_weight=0" for name in ("output", "feature")]
+    assert create_stage(step_overrides).teacher.has_few_step
+    assert create_stage(step_overrides, weights[0]).teacher.has_few_step
+    assert not create_stage(step_overrides, *weights).teacher.has_few_step
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

@@ -17,7 +17,7 @@ from pocketdit.teachers.flux2_klein import Flux2KleinTeacher
 from pocketdit.teachers.krea2 import Krea2Teacher
 from pocketdit.teachers.sd3 import StableDiffusion3Teacher
 from pocketdit.teachers.z_image import ZImageTeacher
-from pocketdit.training.cost import count_parameters
+from pocketdit.training.cost import StageCost, count_parameters
 from tests.conftest import ROOT
 from tests.teachers.tiny_pipelines import flux
 
@@ -76,25 +76,42 @@ def test_size_and_work_of_published_clip_models(
     assert counter.get_total_flops() == pytest.approx(2 * 2 * 77 * blocks, rel=0.05)
 
 
+def estimate(stage: str, teacher: str, *settings: str) -> StageCost:
+    """Return the cost of a distillation stage whose teacher is FLUX.1 with the given arguments."""
+    flux_teacher = f"teacher={{class_path: pocketdit.teachers.flux.FluxTeacher, init_args: {{{teacher}}}}}"
+    overrides = [f"stage.init_args.{setting}" for setting in (flux_teacher, *settings)]
+    experiment = load(ROOT / "experiments" / f"{stage}.yaml", overrides, Experiment).config
+    cost: StageCost = import_class(experiment.stage.class_path).cost(experiment)
+    return cost
+
+
 @pytest.mark.parametrize(("takes_guidance", "guided_passes"), [(False, 2), (True, 1)])
 def test_guidance_costs_a_second_pass_unless_it_is_an_input(
     takes_guidance: bool, guided_passes: int, tmp_path: Path
 ) -> None:
     flux(takes_guidance).transformer.save_pretrained(tmp_path / "transformer")
-    teacher = f"{{class_path: pocketdit.teachers.flux.FluxTeacher, init_args: {{repository: {tmp_path}}}}}"
 
     def teacher_passes(stage: str, *settings: str) -> float:
-        overrides = [f"stage.init_args.{setting}" for setting in (f"teacher={teacher}", *settings)]
-        experiment = load(ROOT / "experiments" / f"{stage}.yaml", overrides, Experiment).config
-        cost = import_class(experiment.stage.class_path).cost(experiment)
+        cost = estimate(stage, f"repository: {tmp_path}", *settings)
         (per_batch,) = (item.per_batch for item in cost.passes(META) if item.label == "teacher")
-        return float(per_batch)
+        return per_batch
 
     assert teacher_passes("knowledge_distill", "teacher_guidance=1") == 1
     assert teacher_passes("knowledge_distill", "teacher_guidance=3") == guided_passes
     # The few-step teacher is used without guidance.
     assert teacher_passes("step_distill", "guidance=4", "student_every=1") == guided_passes + 1
     assert teacher_passes("step_distill", "guidance=1", "student_every=1") == 2
+
+
+def test_the_few_step_transformer_is_counted_only_where_it_is_used(tmp_path: Path) -> None:
+    flux().transformer.save_pretrained(tmp_path / "transformer")
+    one, two = f"repository: {tmp_path}", f"repository: {tmp_path}, few_step: other"
+    size = estimate("step_distill", one).memory["teacher"]
+    assert size > 0
+    assert estimate("step_distill", two).memory["teacher"] == 2 * size
+    assert estimate("step_distill", two, "output_weight=0").memory["teacher"] == 2 * size
+    assert estimate("step_distill", two, "output_weight=0", "feature_weight=0").memory["teacher"] == size
+    assert estimate("knowledge_distill", two).memory["teacher"] == size
 
 
 def test_few_step_weights_and_float8_are_counted() -> None:

@@ -27,10 +27,9 @@ DATA_MODULE = Role("a LightningDataModule", ("prepare_data", "train_dataloader",
 AUTOENCODER = Role("an autoencoder (pocketdit/encoders/contract.py)", ("factor", "encode", "decode"))
 TEXT_ENCODER = Role("a text encoder (pocketdit/encoders/contract.py)", ("encode",), ("max_tokens",), ("decode",))
 OPTIMIZER = Role("an optimizer", ("step", "zero_grad", "add_param_group"))
-STAGE = Role(
-    "a stage (pocketdit/stages/contract.py)",
-    ("separate_widths", "check", "check_data", "logged_metrics", "cost", "preview", "weights", "training_step"),
-)
+STAGE = Role("a stage (pocketdit/stages/contract.py)",
+             ("separate_widths", "check", "check_data", "uses_few_step", "logged_metrics", "cost", "preview", "weights",
+              "training_step"))  # fmt: skip
 
 
 @dataclass(frozen=True)

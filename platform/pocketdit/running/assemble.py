@@ -25,6 +25,7 @@ from pocketdit.errors import ConfigError
 from pocketdit.running.start import start_autoencoder, start_backbone, start_decoder
 from pocketdit.seeding import generator
 from pocketdit.stages.contract import StageInputs
+from pocketdit.stages.teaching import needed_teacher
 from pocketdit.teachers.contract import StorableText
 from pocketdit.training.compilation import compile_blocks, require_compilable
 
@@ -147,7 +148,7 @@ def build_stage(experiment: AnyExperiment, encoders: Encoders, data: DataDescrip
         case _:
             assert_never(experiment)
     stage: LightningModule = build(
-        stage_without_text(experiment.stage, data or DataDescription()),
+        needed_stage(experiment, data or DataDescription()),
         inputs=StageInputs(
             network=network,
             encoders=encoders,
@@ -163,22 +164,25 @@ def build_stage(experiment: AnyExperiment, encoders: Encoders, data: DataDescrip
     return stage
 
 
-def stage_without_text(stage: Component, data: DataDescription) -> Component:
-    """Return the stage's configuration, without the teacher's text encoders if the data set stores their embeddings.
+def needed_stage(experiment: AnyExperiment, data: DataDescription) -> Component:
+    """Return the stage's configuration, with a teacher that loads only what the run needs.
+
+    The teacher has no few-step version if the stage does not use it, and no text encoders if the data set stores their
+    embeddings.
 
     Raises:
         ConfigError: The stored embeddings come from another teacher's text encoders.
     """
-    teacher = stage.init_args.get("teacher")
-    if not data.stored_teacher_text_encoders or not isinstance(teacher, Component):
+    stage = experiment.stage
+    if not isinstance(experiment, Experiment) or not isinstance(stage.init_args.get("teacher"), Component):
         return stage
+    teacher = needed_teacher(experiment)
     cls = import_class(teacher.class_path)
-    if not issubclass(cls, StorableText):
-        return stage
-    components = cls.text_components(**teacher.init_args)
-    build_text_encoders(components, data.stored_teacher_text_encoders, "stage.init_args.teacher.text_encoders")
-    without_text = replace(teacher, init_args={**teacher.init_args, "load_text": False})
-    return replace(stage, init_args={**stage.init_args, "teacher": without_text})
+    if data.stored_teacher_text_encoders and issubclass(cls, StorableText):
+        components = cls.text_components(**teacher.init_args)
+        build_text_encoders(components, data.stored_teacher_text_encoders, "stage.init_args.teacher.text_encoders")
+        teacher = replace(teacher, init_args={**teacher.init_args, "load_text": False})
+    return replace(stage, init_args={**stage.init_args, "teacher": teacher})
 
 
 def build_backbone(experiment: Experiment) -> Network:

@@ -87,6 +87,11 @@ class Stage(Protocol):
         """
 
     @classmethod
+    def uses_few_step(cls, experiment: BaseExperiment) -> bool:
+        """Return whether the stage uses the few-step version of its teacher. If not, it is not loaded."""
+        return True
+
+    @classmethod
     def logged_metrics(cls, experiment: BaseExperiment) -> Sequence[str]:
         """Return the names of the metrics that validation logs. A ``*`` replaces a part that depends on the run."""
         return ()

@@ -13,6 +13,7 @@ from pocketdit.backbones.lora import active_adapter
 from pocketdit.backbones.per_width import split_by_width
 from pocketdit.config.declared import text_lengths
 from pocketdit.config.experiment import Experiment
+from pocketdit.config.importing import import_class
 from pocketdit.losses.flow_matching import flow_matching_loss
 from pocketdit.stages.cost_inputs import batch_size, image_side, image_tokens, latent_grid, stage_settings
 from pocketdit.stages.elastic_cost import build_update, elastic_cost
@@ -66,7 +67,7 @@ def step_distillation_cost(experiment: Experiment) -> StageCost:
     networks = build_students(experiment, settings, feature_width, META)
     trained = [value for network in networks.values() for value in network.parameters() if value.requires_grad]
     widest = max(experiment.dit.widths)
-    uses_few_step = bool(settings["output_weight"] or settings["feature_weight"])
+    uses_few_step = import_class(experiment.stage.class_path).uses_few_step(experiment)
     matching = found.passes(settings["guidance"]) if found and settings["matching_weight"] else 0
     per_batch = (matching + uses_few_step) / settings["student_every"]
     encodes_images = settings["student_input"] == "data"

@@ -16,6 +16,7 @@ from pocketdit.config.importing import import_class
 from pocketdit.data_contract import DataDescription
 from pocketdit.encoders.outlines import Outline
 from pocketdit.stages.cost_inputs import batch_size, image_side, latent_grid
+from pocketdit.stages.teaching import needed_teacher
 from pocketdit.teachers.outline import TeacherOutline
 from pocketdit.training.cost import Pass, StageCost, bytes_of, count_parameters
 
@@ -106,7 +107,7 @@ def replicated_bytes(passes: Sequence[Pass]) -> dict[str, int]:
 
 def teacher_outline(experiment: Experiment, device: torch.device) -> TeacherOutline | None:
     """Return the outline of the stage's teacher, or None if the teacher's class or run does not provide one."""
-    component: Component = experiment.stage.init_args["teacher"]
+    component = needed_teacher(experiment)
     create = getattr(import_class(component.class_path), "outline", None)
     tokens = max(text_lengths(experiment.text_encoders))
     found: TeacherOutline | None = None if create is None else create(device, tokens, **component.init_args)

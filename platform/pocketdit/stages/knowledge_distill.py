@@ -32,7 +32,7 @@ class KnowledgeDistill(ElasticPretrain):
 
     Args:
         inputs: The network, encoders, and settings of the run.
-        teacher: The frozen teacher.
+        teacher: The frozen teacher. Its few-step version is not loaded.
         teacher_guidance: Guidance scale of the teacher's predictions. With 1, guidance is applied only when sampling.
         output_weight: Weight of L_out in S, applied after S has scaled L_out to the size of L_diff.
         feature_weight: Weight of L_feat.
@@ -81,6 +81,11 @@ class KnowledgeDistill(ElasticPretrain):
     @override
     def check_data(cls, experiment: BaseExperiment, data: DataDescription) -> None:
         require_same_latents(experiment)
+
+    @classmethod
+    @override
+    def uses_few_step(cls, experiment: BaseExperiment) -> bool:
+        return False
 
     @classmethod
     @override

@@ -29,6 +29,7 @@ from pocketdit.losses.distribution_matching import distribution_matching_loss
 from pocketdit.losses.flow_matching import flow_matching_loss
 from pocketdit.seeding import choose, generator
 from pocketdit.stages.contract import Preview, Stage, StageInputs
+from pocketdit.stages.cost_inputs import stage_settings
 from pocketdit.stages.distillation_cost import step_distillation_cost
 from pocketdit.stages.elastic_pretrain import require_dit, require_full_width
 from pocketdit.stages.lora_roles import (
@@ -123,10 +124,8 @@ class StepDistill(LightningModule, Stage):
         if not (matching_weight or output_weight or feature_weight):
             raise ConfigError("stage: matching_weight, output_weight, and feature_weight are all 0; set at least one")
         if (output_weight or feature_weight) and not teacher.has_few_step:
-            raise ConfigError(
-                "stage: output_weight and feature_weight require a few-step teacher; add a few-step LoRA to the "
-                "teacher, or set both weights to 0 for plain DMD"
-            )
+            reason = "output_weight and feature_weight require a few-step teacher"
+            raise ConfigError(f"stage: {reason}; add one to the teacher, or set both weights to 0 for plain DMD")
         require_same_channels(inputs, teacher)
         self.automatic_optimization = False
         spec, training = inputs.network.spec, inputs.training
@@ -171,6 +170,11 @@ class StepDistill(LightningModule, Stage):
     @override
     def check_data(cls, experiment: BaseExperiment, data: DataDescription) -> None:
         require_same_latents(experiment)
+
+    @classmethod
+    @override
+    def uses_few_step(cls, experiment: BaseExperiment) -> bool:
+        return any(stage_settings(experiment)[name] for name in ("output_weight", "feature_weight"))
 
     @classmethod
     @override

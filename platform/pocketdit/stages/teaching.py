@@ -1,6 +1,7 @@
 """Functions shared by the stages that have a teacher. They check its latents and encode text for it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,6 +15,15 @@ from pocketdit.encoders.contract import TextTokens
 from pocketdit.errors import ConfigError
 from pocketdit.stages.contract import StageInputs
 from pocketdit.teachers.contract import StorableText, Teacher
+
+
+def needed_teacher(experiment: Experiment) -> Component:
+    """Return the configuration of the stage's teacher, without the few-step version if the stage does not use it."""
+    teacher: Component = experiment.stage.init_args["teacher"]
+    if import_class(experiment.stage.class_path).uses_few_step(experiment):
+        return teacher
+    unused = getattr(import_class(teacher.class_path), "few_step_arguments", ())
+    return replace(teacher, init_args={name: value for name, value in teacher.init_args.items() if name not in unused})
 
 
 def require_same_latents(experiment: BaseExperiment) -> None:

@@ -59,6 +59,9 @@ class Teacher(Protocol):
 
     Its weights get no gradients, and its modules stay in eval mode. The class is named in the configuration, and its
     constructor loads the weights on the CPU.
+
+    The class may define ``few_step_arguments``: the names of the constructor's arguments that specify the few-step
+    version. These arguments must be optional. A run leaves them out if its stage does not use the few-step version.
     """
 
     feature_width: int

@@ -62,6 +62,7 @@ class DiffusersTeacher:
     """
 
     architecture: ClassVar[Architecture]
+    few_step_arguments: ClassVar[tuple[str, ...]] = ("lora", "lora_file", "few_step", "few_step_revision")
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -53,6 +53,8 @@ class RunTeacher:
         ConfigError: ``run`` is itself a few-step model, or ``few_step`` did not start from ``run``.
         RunError: A run does not exist or has no weights yet, or the LoRA does not fit.
     """
+
+    few_step_arguments: ClassVar[tuple[str, ...]] = ("few_step",)
 
     def __init__(
         self, run: str, few_step: str | None = None, runs: Path = Path("runs"), load_text: bool = True
