@@ -207,10 +207,7 @@ class ShardDataModule(LightningDataModule):
         return loader
 
     def val_dataloader(self) -> RepeatedBatchLoader | list[Any]:
-        """Return a loader of the validation samples in a fixed order, or an empty list if there are no samples.
-
-        Every rank has the same number of batches.
-        """
+        """Return a loader with the same number of validation batches on every rank, or [] if there are no samples."""
         if self._validation is None:
             split = self._split("validation")
             shard, bucket_of = (column[: self.validation_samples] for column in (split.index.shard, split.bucket_of))

@@ -28,7 +28,7 @@ from tests.conftest import ROOT
 LISTED = re.findall(r"^```\{settings\} (\S+)$", (ROOT / "docs" / "configuration.md").read_text(), re.M)
 FILES = (Experiment, Recipe, Sweep, CoreMLExport, CoreAIExport, LiteRTExport, Evaluation, Preference)
 COMMANDS = (Latency, Recommend)
-FOLDERS = tuple(ROOT / "experiments" / name for name in ("", "paper", "emoji"))
+FOLDERS = tuple(ROOT / "experiments" / name for name in ("", "ablations", "paper", "emoji"))
 EXPERIMENTS = [path for folder in FOLDERS for path in sorted(folder.glob("*.yaml")) if path.name != "recipe.yaml"]
 # Of these classes, the page only describes the section that Experiment does not have.
 OTHERS = (DecoderExperiment, AutoencoderExperiment)

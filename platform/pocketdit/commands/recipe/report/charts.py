@@ -50,18 +50,20 @@ def quality_chart(evaluated: Sequence[Evaluated], metric: str, values: Mapping[s
         metric: Name of the score.
         values: The score by task.
     """
-    costs = (
-        ("predicted latency of one evaluation (ms)", lambda item: item.network.latency),
-        ("size (MB)", lambda item: item.network.size),
+    costs: tuple[tuple[str, Mapping[str, float | None]], ...] = (
+        ("predicted latency of one evaluation (ms)", {item.task: item.network.latency for item in evaluated}),
+        ("size (MB)", {item.task: item.network.size for item in evaluated}),
     )
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True)
-        for axis, (text, cost) in zip(axes, costs, strict=True):
+        for axis, (text, by_task) in zip(axes, costs, strict=True):
             for group in dict.fromkeys((item.trained, item.steps) for item in evaluated):
                 points = sorted(
-                    (cost(item), values[item.task], f"{item.width:g}x")
+                    (cost, values[item.task], f"{item.width:g}x")
                     for item in evaluated
-                    if (item.trained, item.steps) == group and item.task in values and cost(item) is not None
+                    if (item.trained, item.steps) == group
+                    and item.task in values
+                    and (cost := by_task[item.task]) is not None
                 )
                 if points:
                     axis.plot(
