@@ -29,7 +29,8 @@ FREE_KEYS = (
     "runs",
     "stage.init_args.teacher.init_args.runs",
 )
-# Settings that a resumed run cannot change, because the checkpoint could then not be loaded.
+# Settings that a resumed run cannot change even with --allow-changes. The checkpoint does not fit a different network,
+# it restores the optimizer's settings, and the run has already started from its parents.
 FIXED_KEYS = ("optimizer", "backbone", "decoder", "parents")
 # How long the other processes wait until the first one has restored the checkpoint.
 RESTORE_SECONDS = 600
@@ -120,13 +121,13 @@ def require_same_settings(recorded: dict[str, Any], current: dict[str, Any], fol
         recorded: The resolved configuration that the run began with.
         current: The current resolved configuration.
         folder: The run folder.
-        allow: Whether to accept changes that do not prevent the checkpoint from being loaded.
+        allow: Whether to accept changes of settings that are not in ``FIXED_KEYS``.
 
     Returns:
         Whether the training steps are affected by accepted changes.
 
     Raises:
-        ConfigError: The settings differ, and the changes are not accepted or prevent the checkpoint from being loaded.
+        ConfigError: The settings differ, and the changes are not accepted or affect ``FIXED_KEYS``.
     """
     free = (*FREE_KEYS, "training.max_steps") if current["training"]["decay"] == "constant" else FREE_KEYS
     changed = {
