@@ -227,8 +227,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for row in rows[: len(sizes)]:
         print(
             f"{row['tokens']} tokens: ASSA computes {row['score_fraction']:.1%} of the score matrix, which limits the "
-            f"speedup to {1 / row['score_fraction']:.2f}x, or to {row['flop_ratio']:.2f}x if the FLOPs of compression "
-            f"and gate are included"
+            f"speedup to {1 / row['score_fraction']:.2f}x, or to {row['flop_ratio']:.2f}x if the FLOPs of the "
+            f"compression and the gate are included"
         )
     print()
     forms = [

@@ -138,7 +138,7 @@ def fetch_files(settings: Evaluation, source: Path | None = None) -> None:
             print(f"exists    {file.target}")
         else:
             digest = _fetch(file, source)
-            note = "" if file.asset.sha256 else f"  sha256 {digest} (not stated by the publisher)"
+            note = "" if file.asset.sha256 else f"  sha256 {digest} (not verified: the publisher states no checksum)"
             license_note = f"  license {file.asset.license}" if file.asset.license else ""
             print(f"fetched   {file.target}{note}{license_note}")
 

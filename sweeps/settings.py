@@ -78,7 +78,9 @@ class Budget:
         if not self.steps or list(self.steps) != sorted(set(self.steps)):
             raise ValueError("steps must be positive and strictly increasing")
         if len(self.promote) != len(self.steps) - 1:
-            raise ValueError(f"promote must have one count for each of steps[1:], {len(self.steps) - 1} in total")
+            raise ValueError(
+                f"promote must have one count for each entry of steps after the first, {len(self.steps) - 1} in total"
+            )
         counts = (self.trials, *self.promote, self.finalists)
         if list(counts) != sorted(counts, reverse=True) or min(self.promote, default=1) < 1 or self.finalists < 0:
             raise ValueError(

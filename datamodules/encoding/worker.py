@@ -93,7 +93,7 @@ class EncodeWorker:
             with one_thread(self._device):
                 self._encode(task, progress)
         except torch.OutOfMemoryError as error:
-            raise RunError(f"out of memory: {str(error).splitlines()[0]} Try a smaller --batch-size") from error
+            raise RunError(f"out of memory; try a smaller --batch-size ({str(error).splitlines()[0]})") from error
 
     def _encode(self, task: Task, progress: Progress) -> None:
         index, job = self._indexes[task.split], self.job

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 _BLOCK = tarfile.BLOCKSIZE
-MAX_LENGTH = 1 << 30  # maximum size of a sample in bytes, because a sample is read as a whole
+MAX_LENGTH = 1 << 30  # maximum size of a sample in bytes; limited because samples are read whole
 # As in WebDataset, the key ends at the first dot of the file name.
 _NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)")
 
@@ -35,7 +35,7 @@ class MemberGroup:
         """Return the reason why the sample cannot be read, or None if it can be read."""
         names = [member.extension for member in self.members]
         if len(set(names)) < len(names):
-            return f"member {min(name for name in names if names.count(name) > 1)} appears twice"
+            return f"has more than one .{min(name for name in names if names.count(name) > 1)} member"
         return f"larger than {MAX_LENGTH >> 20} MiB" if self.length > MAX_LENGTH else None
 
 

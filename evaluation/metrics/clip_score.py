@@ -64,7 +64,7 @@ def cosines(encoder: ImageTextEncoder, images: ImageSet, prefix: str = "") -> di
     prompts = images.prompts.prompts
     missing = [prompt.id for prompt in prompts if not images.images.get(prompt.id)]
     if missing or not prompts:
-        raise UserError(f"{len(missing)} of {len(prompts)} prompts have no images; run the evaluation again")
+        raise UserError(f"prompts without images: {len(missing)} of {len(prompts)}; run the evaluation again")
     text_features = encoder.encode_texts([prefix + prompt.text for prompt in prompts])
     by_prompt: dict[str, float] = {}
     for prompt, text in zip(prompts, text_features, strict=True):

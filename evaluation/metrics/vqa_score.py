@@ -58,7 +58,7 @@ class VqaScore:
         questions = {prompt.id: self.question.replace(_PROMPT, prompt.text) for prompt in images.prompts.prompts}
         missing = [name for name in questions if not images.images.get(name)]
         if missing or not questions:
-            raise UserError(f"{len(missing)} of {len(questions)} prompts have no images; run the evaluation again")
+            raise UserError(f"prompts without images: {len(missing)} of {len(questions)}; run the evaluation again")
         by_prompt = {
             name: fmean(self._probability(open_image(path), question) for path in images.images[name])
             for name, question in questions.items()

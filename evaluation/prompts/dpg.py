@@ -81,7 +81,7 @@ def _read_texts(path: Path) -> dict[str, str]:
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(f"{path}: line {number} is not a JSON object with item_id and text") from error
         if not isinstance(item, str) or not isinstance(text, str) or not item or Path(item).name != item:
-            raise UserError(f"{path}: line {number}: item_id must be a plain file name, and text a string")
+            raise UserError(f"{path}: line {number}: item_id must be a plain file name, and text must be a string")
         if item in texts:
             raise UserError(f"{path}: line {number}: duplicate item {item}")
         texts[item] = text

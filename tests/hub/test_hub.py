@@ -317,7 +317,7 @@ def test_repository_that_pocketdit_did_not_publish_is_refused(
 ) -> None:
     del published.repositories[NAME].commits[-1][1]["pocketdit.json"]
     assert pull(tmp_path / "runs") == 1
-    assert "did not write it" in capsys.readouterr().err
+    assert "so it was not published with `lightning publish`" in capsys.readouterr().err
 
 
 def test_folder_that_was_not_pulled_is_kept(

@@ -68,7 +68,7 @@ def test_core_ai_bundles_are_predicted_but_not_measured(bundle: Path, capsys: py
     assert main(["latency", str(bundle)]) == 0
     assert "predicted latency" in capsys.readouterr().out
     assert main(["latency", str(bundle), "measure=iphone"]) == 1
-    assert "only Core ML bundles can be measured, not coreai" in capsys.readouterr().err
+    assert "only Core ML bundles can be measured, and this one is coreai" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

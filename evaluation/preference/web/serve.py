@@ -52,7 +52,7 @@ def serve(loaded: Loaded[Preference], host: str, port: int, url: str) -> None:
     with running(application(settings, store, host, url), listener):
         print(address, flush=True)
         if not _is_open(host, url):
-            print(f"Send each rater one of the links in {write_links(settings.folder, address)}.")
+            print(f"Send each rater a different link from {write_links(settings.folder, address)}.")
         print("Press Ctrl-C to stop.", flush=True)
         try:
             Event().wait()

@@ -20,10 +20,10 @@ GIB = 2**30
 NEEDED_DISK, NEEDED_MEMORY = GIB // 2, GIB
 # What each extra is needed for.
 EXTRAS = {
-    "export": "export, verify (Core ML)",
-    "coreai": "export, verify (Core AI)",
+    "export": "export and verify (Core ML)",
+    "coreai": "export and verify (Core AI)",
     "litert": "export (LiteRT)",
-    "many": "sweep --dashboard, sweep --launcher, storage in PostgreSQL",
+    "many": "sweep --dashboard, sweep --launcher, and storage in PostgreSQL",
 }
 
 
@@ -128,7 +128,7 @@ def check_extras() -> Iterator[Finding]:
         wrong = wrong_requirements(extra)
         if wrong:
             more = f" and {len(wrong) - 1} more" if wrong[1:] else ""
-            remedy = f"to use {purpose}: pip install 'pocketdit[{extra}]'"
+            remedy = f"for {purpose}, run: pip install 'pocketdit[{extra}]'"
             yield Finding(f"extra {extra}", f"{wrong[0]}{more}", "note", remedy)
         else:
             yield Finding(f"extra {extra}", purpose)

@@ -40,13 +40,15 @@ def require_name(repository: str, option: str) -> str:
         ConfigError: The name does not have this form.
     """
     if not _NAME.fullmatch(repository) or ".." in repository or "--" in repository or repository.endswith(".git"):
-        raise ConfigError(f"{option}{repository}: must have the form USER/NAME")
+        raise ConfigError(
+            f"{option}{repository}: must have the form USER/NAME, without '--' or '..', and must not end in .git"
+        )
     return repository
 
 
 @contextmanager
 def explain_hub_errors(repository: str, consequence: str) -> Iterator[None]:
-    """Convert the errors of requests to the Hub within the context to one-line errors.
+    """Within the ``with`` block, turn errors from Hub requests into one-line errors.
 
     Args:
         repository: Name of the repository.

@@ -72,7 +72,7 @@ def pull(repository: str, runs: Path, revision: str | None) -> list[RunFolder]:
     partial = target.with_name(f".{target.name}.partial")
     sizes = {file.rfilename: file.size for file in info.siblings or ()}
     if MANIFEST not in sizes:
-        raise RunError(f"{repository}: contains no {MANIFEST}, so `lightning publish` did not write it")
+        raise RunError(f"{repository}: contains no {MANIFEST}, so it was not published with `lightning publish`")
 
     def download(name: str) -> Path:
         with explain_hub_errors(repository, _CONSEQUENCE):

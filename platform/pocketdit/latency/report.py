@@ -80,7 +80,8 @@ def measure_bundle(bundle: Bundle, settings: Latency) -> str:
 
     if bundle.format != "coreml":
         raise RunError(
-            f"{bundle.folder}: only Core ML bundles can be measured, not {bundle.format}; omit measure to predict"
+            f"{bundle.folder}: only Core ML bundles can be measured, and this one is {bundle.format}; to predict the "
+            "latency instead, omit `measure`"
         )
     if settings.device:
         find_device(settings.device)

@@ -297,7 +297,7 @@ def test_wrong_choices_are_refused(
         (["--min-side", "0"], "--min-side 0: must be at least 1"),
         (["--max-aspect", "0.5"], "--max-aspect 0.5: must be at least 1"),
         (["--min-words", "9", "--max-words", "3"], "--min-words 9: must not exceed --max-words 3"),
-        (["--drop-duplicates", "20"], "--drop-duplicates 20: must be exact, or a number of bits from 0 to 15"),
+        (["--drop-duplicates", "20"], '--drop-duplicates 20: must be "exact" or a number of bits from 0 to 15'),
         (["--workers", "0"], "--workers 0: must be at least 1"),
         (["--image-field", "json:x"], "--image-field json:x: an image cannot be stored under a key"),
         (["--caption-field", "json:"], "--caption-field json:: write the name of a member or column"),

@@ -99,7 +99,7 @@ KINDS: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "member twice": (
         lambda s: write_members(s, [m for m in read_members(s) for _ in range(1 + (m[0] == "00000009.json"))]),
         1,
-        "sample 00000009: member json appears twice",
+        r"sample 00000009: has more than one \.json member",
     ),
 }
 

@@ -129,7 +129,7 @@ def test_truncated_prompts_are_counted(encoder: OpenClip, images: ImageSet) -> N
 
 def test_prompt_without_images_is_an_error(encoder: OpenClip, images: ImageSet) -> None:
     incomplete = {name: paths for name, paths in images.images.items() if name != "a"}
-    with pytest.raises(UserError, match="1 of 3 prompts have no images"):
+    with pytest.raises(UserError, match="prompts without images: 1 of 3"):
         ClipScore("shapes", encoder).score(ImageSet(images.prompts, incomplete, {}))
 
 

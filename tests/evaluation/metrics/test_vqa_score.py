@@ -69,5 +69,5 @@ def test_question_can_be_changed(images: ImageSet) -> None:
     assert judge.asked[-1] == "is this a dog?"
     with pytest.raises(ConfigError, match=r"question: 'is this it\?' does not contain {prompt}"):
         VqaScore("p", judge, "is this it?")
-    with pytest.raises(UserError, match="1 of 2 prompts have no images"):
+    with pytest.raises(UserError, match="prompts without images: 1 of 2"):
         VqaScore("p", judge).score(ImageSet(images.prompts, {"a": images.images["a"]}, {}))

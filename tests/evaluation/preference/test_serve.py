@@ -50,7 +50,7 @@ def test_other_interfaces_need_the_link_of_a_rater(created: Created, file: Path)
         assert ask("/", Host="attacker.example").status == 403
         output = server.stop(signal.SIGINT)
         path = loaded.config.folder / "raters.csv"
-        assert f"Send each rater one of the links in {path}." in output
+        assert f"Send each rater a different link from {path}." in output
         with path.open(newline="") as rows:
             links = [row["link"] for row in csv.DictReader(rows)]
         assert len(set(links)) == 2

@@ -120,7 +120,9 @@ def add_size_filters(filters: "argparse._ActionsContainer") -> None:
     filters.add_argument("--min-pixels", type=int, metavar="PIXELS", help="minimum number of pixels")
     filters.add_argument("--max-pixels", type=int, metavar="PIXELS", help="maximum number of pixels")
     filters.add_argument(
-        "--max-crop", type=float, help="exclude images that would lose more than this fraction to cropping"
+        "--max-crop",
+        type=float,
+        help="exclude images that would lose more than this fraction of their area to cropping",
     )
     filters.add_argument(
         "--max-enlargement", type=float, help="exclude images that would be enlarged by more than this factor"
@@ -219,5 +221,5 @@ def _duplicates(text: str | None) -> Any:
     if text is None or text == "exact":
         return text
     if not text.isdecimal() or int(text) > MAX_DISTANCE:
-        raise ConfigError(f"--drop-duplicates {text}: must be exact, or a number of bits from 0 to {MAX_DISTANCE}")
+        raise ConfigError(f'--drop-duplicates {text}: must be "exact" or a number of bits from 0 to {MAX_DISTANCE}')
     return int(text)

@@ -16,7 +16,7 @@ from pocketdit.commands.data.options import (
 
 
 def add_stats(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the verb ``stats`` to ``lightning data``."""
+    """Add the subcommand ``stats`` to ``lightning data``."""
     stats = verbs.add_parser(
         "stats",
         help="describe the image sizes, buckets and captions of a data set",
@@ -41,7 +41,7 @@ def add_stats(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "--max-crop",
         type=float,
         default=0.5,
-        help="count images that would lose more than this fraction to cropping (default: %(default)s)",
+        help="count images that would lose more than this fraction of their area to cropping (default: %(default)s)",
     )
     stats.add_argument(
         "--max-enlargement",

@@ -110,7 +110,7 @@ class Package:
             graphs = {op.sym_name.value: op for op in self.program._module._mlir_module.body.operations}
             main = graphs["main"]
         except Exception as error:  # the type depends on the damage, for example RuntimeError or KeyError
-            raise RunError(f"{path}: not a Core AI package: {' '.join(str(error).split())}") from error
+            raise RunError(f"{path}: not a Core AI package, or damaged ({' '.join(str(error).split())})") from error
         block = main.regions[0].blocks[0]
         names = [str(attributes["coreai.name"].value) for attributes in main.arg_attrs]
         self.inputs = {name: _type(value.type) for name, value in zip(names, block.arguments, strict=True)}
