@@ -1,4 +1,6 @@
-"""Compare the small autoencoder with the DCT stand-in on held-out images, and write the shipped weights.
+"""Compare the small autoencoder with the DCT stand-in on held-out images.
+
+With --run and --ship, also replace the shipped weights.
 
     python -m benchmarks.autoencoder [--json PATH] [--image docs/images/autoencoder.png]   # compare the shipped weights
     python -m benchmarks.autoencoder --run autoencoder --ship             # compare a run's weights, and ship them

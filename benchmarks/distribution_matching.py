@@ -1,4 +1,4 @@
-"""Test DMD and K-DMD (paper Eq. 9 and 10) on 2D data, for which the teacher's velocity is known in closed form.
+"""Test DMD and K-DMD (Eqs. 9 and 10 of the paper) on 2D data, for which the teacher's velocity is known in closed form.
 
     python benchmarks/distribution_matching.py [--out docs/images/distribution_matching.png] [--seeds N] [--json PATH]
 

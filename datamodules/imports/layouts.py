@@ -62,7 +62,8 @@ def find_layout(source: Path, name: LayoutName | None, exclude: Path | None = No
         exclude: A folder to ignore, for example because it contains the output.
 
     Raises:
-        UserError: The source does not exist, has several layouts, or does not have the requested layout.
+        UserError: The source does not exist, cannot be read, has no known layout, has several layouts while ``name`` is
+            None, or does not have the requested layout.
     """
     if source.is_file():
         return Source(_layout_of_file(source, name), ())

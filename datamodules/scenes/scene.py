@@ -79,7 +79,7 @@ class Object:
 
     @property
     def kind(self) -> tuple[str, str]:
-        """Shape and color, by which captions refer to the object."""
+        """The shape and color that captions use to refer to the object."""
         return self.shape, self.color
 
 

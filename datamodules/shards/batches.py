@@ -85,7 +85,8 @@ class ShardBatches(Dataset["Batch | RunError"]):
 
     def _nothing_usable(self, skipped: Sequence[str]) -> str:
         index = self._reader.index
-        place = "FOLDER" if index.address else operand(index.dataset)  # data validate reads only local folders
+        # `lightning data validate` reads only local folders.
+        place = "FOLDER" if index.address else operand(index.dataset)
         check = "copy the data set to a folder, and check it" if index.address else "check the data set"
         return (
             f"{index.dataset}/{index.folder.name}: all {len(skipped)} samples are broken (the first: {skipped[0]}); "

@@ -9,7 +9,8 @@ from pathlib import Path
 from datamodules.shards.images import IMAGE_SUFFIXES
 from datamodules.shards.skips import SkippedImage
 
-# Names of folders that a user chose for the splits of a data set, such as train, val2017, test_set and TrainImages.
+# For each split, a pattern for the names that users give its folder. With ``_NAME_ENDING`` and without regard to case,
+# the patterns match, for example, train, val2017, test_set, and TrainImages.
 _SPLIT_NAMES = {
     "train": "train|training",
     "validation": "val|valid|validation|dev",

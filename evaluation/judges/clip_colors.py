@@ -24,7 +24,7 @@ TEMPLATES = ("a photo of a {color} {label}", "a photo of a {color}-colored {labe
 _GRAY = 153  # "#999"
 _BATCH = 16
 _ARCHITECTURE = "ViT-L-14-quickgelu"
-# SHA-256 of OpenAI's ViT-L-14.pt, which is part of its URL.
+# SHA-256 of OpenAI's ViT-L-14.pt. The file's URL contains it.
 _OPENAI_SHA256 = "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836"
 _OPENAI_URL = f"https://openaipublic.azureedge.net/clip/models/{_OPENAI_SHA256}/ViT-L-14.pt"
 _SOURCE = (

@@ -66,7 +66,10 @@ class EfficientNetLite0:
         self.backend = Backend("efficientnet-lite0", f"sha256 {sha256_of(path)[:16]}, {SIDE}x{SIDE} bicubic")
 
     def preprocess(self, images: Sequence[ImageArray]) -> torch.Tensor:
-        """Resize and normalize N images (H, W, 3) to the network's input (N, 3, 224, 224), in [-1, 1]."""
+        """Convert N images (H, W, 3) to the network's input (N, 3, 224, 224).
+
+        The images are resized and scaled to [-1, 1].
+        """
         resized = np.stack([self._resize(image) for image in images]).astype(np.float32)
         return (torch.from_numpy(resized) / 127.5 - 1).permute(0, 3, 1, 2).contiguous()
 

@@ -170,8 +170,8 @@ def _check_activation(model: str, tag: str, path: Path) -> None:
 def _preprocessing(model: str, tag: str) -> dict[str, Any]:
     """Return the preprocessing of a tag's weights.
 
-    Without a tag, return the preprocessing that all published weights of the model share. If they differ, the result is
-    empty, so that open_clip's default applies.
+    Without a tag, return the preprocessing that all published weights of the model share. If the weights do not all use
+    the same preprocessing, the result is empty, so that open_clip's default applies.
     """
     import open_clip
 

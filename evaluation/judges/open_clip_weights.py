@@ -13,7 +13,7 @@ from evaluation.judges.weight_files import read_weights
 from pocketdit.errors import UserError
 
 # Maps the names of position embeddings in a file to their possible names in the model. The model may store its text
-# tower under "text" although the file does not.
+# tower under "text" even if the file does not.
 _POSITIONS = {
     "visual.positional_embedding": ("visual.positional_embedding",),
     "positional_embedding": ("positional_embedding", "text.positional_embedding"),

@@ -1,4 +1,4 @@
-"""Encodes images and texts with a CLIP model in transformers' format, such as PickScore's."""
+"""Encodes images and texts with a CLIP model in the Hugging Face Transformers format, such as PickScore's model."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +22,8 @@ class TransformersClip:
     """Encodes images and texts as float32 features of norm 1.
 
     Args:
-        path: Folder in transformers' format, with weights in safetensors, such as yuvalkirstain/PickScore_v1.
+        path: Folder in the Hugging Face Transformers format, with weights in safetensors, such as
+            yuvalkirstain/PickScore_v1.
         processor: Folder with the tokenizer and the image processor; None uses ``path``. PickScore uses the processor
             of laion/CLIP-ViT-H-14-laion2B-s32B-b79K.
         name: Name of the judge in results; None uses the folder's name.

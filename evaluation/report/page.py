@@ -47,7 +47,7 @@ def write_html(report: Report, images: Sequence[ImageSet | None], folder: Path, 
 
 
 def _section(result: Result, images: ImageSet | None, resamples: int) -> dict[str, Any]:
-    """Return the template's values for one result."""
+    """Return the template variables for one result."""
     grid = None if images is None else render_grid(result, images)
     return {
         "metric": result.metric,

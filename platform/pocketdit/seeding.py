@@ -1,4 +1,4 @@
-"""Reproducible random draws that depend only on the position in a run.
+"""Reproducible random draws that depend only on the run's seed and the position in the run.
 
 Each draw uses its own generator, seeded with the run's seed and a position, such as the step. A resumed run therefore
 makes the same draws as an uninterrupted run, and checkpoints do not need to store generator states.

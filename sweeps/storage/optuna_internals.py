@@ -71,7 +71,7 @@ def lock_transactions_early(storage: optuna.storages.RDBStorage) -> None:
     @sqlalchemy.event.listens_for(storage.engine, "connect")
     def disable_implicit_begin(connection: Any, record: Any) -> None:
         connection.isolation_level = None
-        # With a write-ahead log, small transactions do not each have to wait for the disk.
+        # With a write-ahead log and synchronous=NORMAL, transactions do not wait for the disk when they commit.
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
 

@@ -1,4 +1,4 @@
-"""Tests for the small autoencoder: shapes, normalization, and independence of distant pixels."""
+"""Tests for the small autoencoder: shapes, normalization, and that a latent position does not affect distant pixels."""
 
 import pytest
 import torch

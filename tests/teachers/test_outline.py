@@ -51,7 +51,7 @@ def test_size_and_work_of_published_teachers(
     assert text_parameters / 1e9 == pytest.approx(text_billions, rel=0.01)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         outline.network.run(2, 32, 32)
-    # Most weights are multiplied with at least the 256 image tokens of both samples.
+    # Most weights are applied to at least the 256 image tokens of each of the two samples.
     assert counter.get_total_flops() > 0.5 * 2 * 2 * 256 * parameters
 
 

@@ -1,8 +1,10 @@
-"""Soft-TIFA, the score of GenEval 2 (Kamath et al. 2025, arXiv 2512.16853), from the probabilities of right answers.
+"""Computes Soft-TIFA, GenEval 2's score, from the probabilities of the correct answers.
+
+Source: Kamath et al. 2025, arXiv 2512.16853.
 
 Every prompt has questions about its atoms: its objects, attributes, numbers, positions and actions. The arithmetic mean
-(AM) of a prompt's probabilities estimates how many of its atoms an image shows, and the geometric mean (GM) whether it
-shows all of them. Scores are percentages, as in the published analysis.
+(AM) of a prompt's probabilities estimates what fraction of its atoms an image shows, and the geometric mean (GM)
+estimates whether it shows all of them. Scores are percentages, as in the published analysis.
 """
 
 import math
@@ -22,14 +24,14 @@ _NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nin
 
 @dataclass(frozen=True)
 class ScoredImage:
-    """The probabilities of the right answers to the questions about one image.
+    """The probabilities of the correct answers to the questions about one image.
 
     Attributes:
         prompt: Id of the prompt.
         atoms: Number of the prompt's atoms, as the benchmark states it. The question about the number of an object that
             the prompt introduces with "a" does not count as an atom.
         skills: The skill that each question tests, such as "count".
-        probabilities: The probability of the right answer to each question.
+        probabilities: The probability of the correct answer to each question.
     """
 
     prompt: str
@@ -39,7 +41,7 @@ class ScoredImage:
 
 
 def spellings(question: str, answer: str) -> tuple[str, ...]:
-    """Return the accepted spellings of a right answer, which is "yes" or a number as a word or a digit.
+    """Return the accepted spellings of a correct answer, which is "yes" or a number as a word or a digit.
 
     They include spellings with a capital letter and with a leading space.
 

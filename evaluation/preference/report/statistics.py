@@ -115,7 +115,7 @@ def bradley_terry(votes: Sequence[Vote], subjects: Sequence[str], level: float =
     design = np.zeros((len(votes), len(names)))
     np.add.at(design, (np.arange(len(votes)), first), 1.0)
     np.add.at(design, (np.arange(len(votes)), second), -1.0)
-    # The scores add up to 0, so the last score is the negative sum of the others.
+    # The scores add up to 0, so the last score is minus the sum of the others.
     basis = np.vstack([np.eye(len(names) - 1), -np.ones(len(names) - 1)])
     model = GLM(values, design @ basis, Binomial()).fit()
     scores = basis @ model.params

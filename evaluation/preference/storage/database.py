@@ -19,7 +19,9 @@ _WRITES = "preference_writes"
 
 
 def connect(url: str) -> Engine:
-    """Return the engine of a database. Missing tables and the file of an SQLite database are created.
+    """Return the engine of a database.
+
+    Creates the tables and, for SQLite, the database file if they do not exist.
 
     Raises:
         ConfigError: The URL is invalid, or its driver is not installed.

@@ -75,7 +75,7 @@ class Store:
 
     def create(self, design: Mapping[str, Any], prompts: Sequence[Prompt], subjects: Sequence[str],
                noise: Sequence[int]) -> None:  # fmt: skip
-        """Create the study with the identifiers of all images.
+        """Create the study, store its prompts, and assign an identifier to each image.
 
         Args:
             design: The settings that determine what raters see.

@@ -217,7 +217,8 @@ class Study:
             raise HTTPException(429)
 
     def _with_cookie(self, response: Response, token: str) -> Response:
-        # Browsers would not send a strict cookie with the redirected request if the link is on another site.
+        # Lax, not strict: if a rater follows an invitation link on another site, browsers do not send a strict cookie
+        # with the redirected request.
         response.set_cookie(
             self.cookie, token, max_age=_COOKIE_SECONDS, httponly=True, samesite="lax", secure=self.is_secure
         )

@@ -79,7 +79,7 @@ def color_inside(lab: Floats, mask: Mask) -> Floats:
 
 
 class SceneColorReader:
-    """Names the color of each detection, which is the nearest of the object colors and the background colors.
+    """Names the color of each detection: the nearest color among the object and background colors.
 
     The color is read inside the detection's mask. Without a mask, it is read in the part of the box that differs from
     the image's border.

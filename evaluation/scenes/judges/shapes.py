@@ -24,7 +24,7 @@ _OFFSET = MIN_CORRELATION + math.log(0.7 / 0.3) / _SHARPNESS
 
 
 def shape_correlations(coverage: Floats) -> tuple[dict[str, float], tuple[float, float]]:
-    """Correlate a mask (H, W) in [0, 1] with every shape.
+    """Correlate a mask (H, W) with values in [0, 1] with every shape.
 
     Returns:
         The correlation with each shape, at most 1, and the mask's centroid (x, y) in pixels.

@@ -1,1 +1,4 @@
-"""The elastic diffusion transformer: architecture, layers, LoRA adapters, and sub-network extraction."""
+"""Backbones: the elastic diffusion transformer and SnapGen's U-Net.
+
+For the transformer, this includes the architecture, layers, LoRA adapters, and sub-network extraction.
+"""

@@ -1,4 +1,4 @@
-"""Blockwise neighborhood attention (paper Eq. 2 and 3): each block of tokens attends to the blocks around it.
+"""Blockwise neighborhood attention (Eqs. 2 and 3 of the paper): each block of tokens attends to the blocks around it.
 
 Shape letters: B = batch, H = query heads, G = key/value heads (H is a multiple of G), N = tokens, E = channels per
 head.

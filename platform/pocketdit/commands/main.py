@@ -1,6 +1,6 @@
-"""The command line, which is installed as ``lightning`` and ``pocketdit``.
+"""The command-line interface, installed as ``lightning`` and ``pocketdit``.
 
-Modules that are slow to import are only imported by the subcommands that need them.
+Modules that are slow to import are imported only by the subcommands that need them.
 """
 
 import argparse

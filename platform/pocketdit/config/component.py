@@ -91,7 +91,8 @@ def build(component: Component, **supplied: Any) -> Any:
     except TypeError as error:
         if "unexpected keyword argument" not in str(error):
             raise
-        # If a class passes its **kwargs to another function, an unknown argument is only detected by the call.
+        # If a class passes its **kwargs to another function, an unknown argument is detected only when the class
+        # is instantiated.
         raise ConfigError(f"{component.class_path}: init_args: {error}") from error
 
 

@@ -1,6 +1,6 @@
-"""Rectified flow: x_t = (1 - t) x_0 + t noise, with velocity v = noise - x_0 (paper Eq. 4). At t = 0, x_t is data.
+"""Rectified flow: x_t = (1 - t) x_0 + t noise, with velocity v = noise - x_0 (Eq. 4 of the paper).
 
-Latents are (B, C, h, w) and times are (B,).
+At t = 0, x_t is data. Latents are (B, C, h, w) and times are (B,).
 """
 
 import torch

@@ -16,7 +16,7 @@ from torch.nn import functional
 from pocketdit.encoders.contract import FrozenModule
 
 BLOCK = 8
-# Transform to opponent colors. Its rows are orthonormal, so that it preserves distances between colors.
+# Transform to opponent colors. Its rows are orthonormal, so it preserves distances between colors.
 COLORS = torch.tensor(
     [
         [1 / math.sqrt(3), 1 / math.sqrt(3), 1 / math.sqrt(3)],

@@ -1,4 +1,4 @@
-"""Knowledge distillation losses (paper Eq. 6 to 8) and their timestep-aware scaling."""
+"""Knowledge distillation losses (Eqs. 6 to 8 of the paper) and their timestep-aware scaling."""
 
 import math
 from typing import Literal
@@ -44,7 +44,8 @@ def task_weight(time: Tensor, mean: float, spread: float, reading: Literal["dens
     - "density" is the logit-normal density of t, where logit t ~ N(mean, spread^2), divided by its maximum. The task
       loss has the highest weight where training times are densest: at t = 0.5 for a mean of 0 and a spread of 1, and at
       t = 0.96 for a mean of log 3 and a spread of 1.5. At t = 0 and t = 1, the weight is 0.
-    - "cdf" is the distribution function Phi((logit t - mean) / spread), which increases from 0 at data to 1 at noise.
+    - "cdf" is the distribution function Phi((logit t - mean) / spread), which increases from 0 at t = 0 (data) to 1 at
+      t = 1 (noise).
 
     With a time shift of s (see ``path.draw_times``), the training times are logit-normal with mean log s.
 

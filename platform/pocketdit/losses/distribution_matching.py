@@ -1,4 +1,4 @@
-"""Distribution matching distillation (paper Eq. 9, after Yin et al. 2024, "DMD")."""
+"""Distribution matching distillation (Eq. 9 of the paper, after Yin et al. 2024, "DMD")."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,7 @@
-"""Flow matching and self-distillation losses (paper Eq. 4 and 5), and the factor that balances their gradients."""
+"""Flow matching and self-distillation losses (Eqs. 4 and 5 of the paper).
+
+Also computes the factor that balances the gradients of the two losses.
+"""
 
 from collections.abc import Sequence
 

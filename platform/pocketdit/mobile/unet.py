@@ -1,10 +1,10 @@
 """The mobile form of SnapGen's U-Net, for latents of one size.
 
 The mobile form reuses the layers of the trained network: convolutions are left unchanged, linear layers become 1x1
-convolutions on views of their weights, and attention is computed head by head (see ``split_einsum.py``).
+convolutions whose weights are views of the originals, and attention is computed head by head (see ``split_einsum.py``).
 
-Shape letters: B = batch, C = channels, h x w = sides of a feature map, N = h * w, L = text tokens, H = query heads,
-E = channels per head.
+Shape letters: B = batch, C = channels, h, w = height and width of a feature map, N = h * w, L = text tokens,
+H = query heads, E = channels per head.
 """
 
 import math

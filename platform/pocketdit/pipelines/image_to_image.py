@@ -44,7 +44,7 @@ class _FromImage(PocketDiTPipelineBase):
         return timesteps[first:], first
 
     def noised(self, data: Tensor, noise: Tensor, index: int) -> Tensor:
-        """Return the point on the path from data to noise at the time with this index in the scheduler."""
+        """Return the point on the path from data to noise at the scheduler's time ``index``."""
         time = self.scheduler.sigmas[index].float().expand(len(data)).to(data.device)
         return interpolate(data, noise, time)
 

@@ -136,7 +136,9 @@ def mean_over_processes(values: Sequence[Mapping[str, float]]) -> dict[str, floa
 
 
 class TrainMetrics(Callback):
-    """Logs the latest outputs of training steps, averaged over all processes, every ``every`` optimizer steps.
+    """Every ``every`` optimizer steps, logs the latest outputs of the training steps.
+
+    Each output is averaged over the processes that have it.
 
     ``LightningModule.log`` would log old values again, because a training step does not train every width and every
     network.

@@ -31,7 +31,7 @@ from pocketdit.training.roofline import Cluster
 from pocketdit.training.step_count import StepCount, count_step, measure_step
 
 META = torch.device("meta")
-# On a CPU, a step is timed only if its batches require fewer FLOPs than this.
+# On a CPU, a step is timed only if one batch needs fewer FLOPs than this, by a rough estimate.
 MAX_MEASURED_FLOPS = 2e12
 # On a GPU, a step is timed only if it needs less than this fraction of the memory.
 MAX_MEASURED_MEMORY = 0.9

@@ -21,13 +21,13 @@ def is_local_request(host: str | None, origin: str | None) -> bool:
 
     Args:
         host: The ``Host`` header.
-        origin: The ``Origin`` header. Browsers send it with every request to another origin that can change data.
+        origin: The ``Origin`` header. Browsers send it with every cross-origin request that can change data.
     """
     return host_name(host) in NAMES and is_same_origin(host, origin)
 
 
 def host_name(host: str | None) -> str | None:
-    """Return the host name or IP address in a ``Host`` header, in lower case, or None if it is malformed."""
+    """Return the lowercase host name or IP address from a ``Host`` header, or None if it is missing or malformed."""
     try:
         return urlsplit(f"//{host or ''}").hostname
     except ValueError:

@@ -53,7 +53,7 @@ def comparison_url(address: str, project: str) -> str:
         state = view_state(columns(metric_names(address, experiment)))
         body = {"experiment_id": experiment, "key": TAG, "value": json.dumps(state)}
         _request(f"{address}/api/2.0/mlflow/experiments/set-experiment-tag", body)
-    except OSError:  # for example, the user may have only read access
+    except OSError:  # for example, the user may have read-only access
         return page
     return f"{page}&viewStateShareKey={VIEW}"
 

@@ -20,7 +20,7 @@ _MAX_OTHERS = 100
 _MAX_BYTES = 500_000
 
 _POLL_SECONDS = 2.0  # seconds between reads of the journal
-_MAX_RETRY_SECONDS = 30.0  # seconds between attempts while MLflow does not respond
+_MAX_RETRY_SECONDS = 30.0  # longest pause, in seconds, between attempts while MLflow does not respond
 _MAX_ATTEMPTS = 3  # attempts to send events that MLflow refuses while it accepts others
 _ATTEMPT_SECONDS = 1.0  # seconds between these attempts
 
@@ -113,7 +113,11 @@ class Sender:
         return self._run
 
     def _save(self, progress: target.Target) -> None:
-        """Record the progress, unless the run folder has been deleted or replaced by another run's folder."""
+        """Record the progress.
+
+        Raises:
+            FileNotFoundError: The run folder has been deleted or replaced by another run's folder.
+        """
         stored = target.load(self.run_folder)
         if stored is None or stored.identity != progress.identity:
             raise FileNotFoundError(self.run_folder / target.FILE_NAME)

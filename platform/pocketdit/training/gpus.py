@@ -42,7 +42,7 @@ class Gpu:
 #            NVIDIA's data sheets (H100 SXM, H200 SXM, A100 80GB SXM) and, for the RTX 4090, the white paper of the Ada
 #            architecture. The link is NVLink or, for the RTX 4090, PCIe 4.0 x16.
 # network    400 Gbit/s per GPU in NVIDIA's DGX H100 and H200, and 200 Gbit/s in the DGX A100. For the RTX 4090, we
-#            assume one network card of 100 Gbit/s per node.
+#            assume one 100 Gbit/s network card per node.
 # products   The largest fraction measured for any shape (S. Bekman, "Machine Learning Engineering", maximum achievable
 #            matmul FLOPS): 80.3% (H100), 86.9% (A100). We assume the H100's figure for the other two GPUs.
 # attention  FlashAttention-2 reaches 35% on an H100 (arXiv 2407.08608) and 50 to 73% on an A100 (arXiv 2307.08691). We

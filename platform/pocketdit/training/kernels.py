@@ -20,7 +20,7 @@ from typing_extensions import override
 KernelKind = Literal["product", "attention", "other"]
 
 aten = torch.ops.aten
-# Torch's FLOP formulas, and formulas for attention kernels on the CPU, which torch lacks.
+# Torch's FLOP formulas, plus the ones it lacks: those for CPU attention kernels.
 FLOPS = flop_registry | {
     aten._scaled_dot_product_flash_attention_for_cpu: flop_registry[aten._scaled_dot_product_flash_attention],
     aten._scaled_dot_product_flash_attention_for_cpu_backward: flop_registry[

@@ -19,7 +19,7 @@ def keep_freed_memory() -> None:
     if platform.libc_ver()[0] != "glibc":
         return
     libc = ctypes.CDLL(None)
-    # Larger tensors are still mapped separately. If only the trim threshold were set, all tensors of at least 128 KiB
-    # would be mapped separately.
+    # Tensors above this threshold (32 MiB) are still mapped separately. If only the trim threshold were set, all
+    # tensors of at least 128 KiB would be mapped separately.
     libc.mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)
     libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

@@ -150,7 +150,7 @@ def test_images_are_resized_by_pil_in_float32(weights: Path) -> None:
 
 
 def test_rounded_resizing_matches_dgm_eval_with_torchvision(weights: Path) -> None:
-    from torchvision.transforms import (  # type: ignore[import-untyped]  # torchvision is not annotated
+    from torchvision.transforms import (  # type: ignore[import-untyped]  # torchvision has no py.typed marker
         Compose,
         InterpolationMode,
         Normalize,

@@ -13,7 +13,7 @@ import torch
 import yaml
 from PIL import Image
 from torch import Tensor, nn
-from torchvision import transforms  # type: ignore[import-untyped]  # torchvision is not annotated
+from torchvision import transforms  # type: ignore[import-untyped]  # torchvision has no py.typed marker
 from transformers import BertConfig, BertLMHeadModel, BertModel, CLIPVisionConfig, CLIPVisionModel
 from transformers.models.bert.modeling_bert import BertLayer
 

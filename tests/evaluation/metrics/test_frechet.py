@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-import mpmath  # type: ignore[import-untyped]  # mpmath is not annotated
+import mpmath  # type: ignore[import-untyped]  # mpmath has no py.typed marker
 import numpy as np
 import pytest
 import scipy.linalg

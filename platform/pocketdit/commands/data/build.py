@@ -31,7 +31,7 @@ EXPERIMENTS = {
 
 
 def add_build(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the verb ``build`` to ``lightning data``."""
+    """Add the subcommand ``build`` to ``lightning data``."""
     build = verbs.add_parser("build", help="build a data set from generated images or from your own images")
     build.add_argument(
         "source",

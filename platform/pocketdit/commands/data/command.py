@@ -1,4 +1,4 @@
-"""Implements ``lightning data``. Each of its verbs is a module of this package."""
+"""Implements ``lightning data``. Each of its subcommands is a module of this package."""
 
 import argparse
 

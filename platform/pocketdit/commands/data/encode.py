@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def add_encode(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the verb ``encode`` to ``lightning data``."""
+    """Add the subcommand ``encode`` to ``lightning data``."""
     encode = verbs.add_parser(
         "encode",
         help="store the latents and text embeddings of an image data set",

@@ -20,7 +20,7 @@ from pocketdit.errors import ConfigError
 
 
 def add_index(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the verb ``index`` to ``lightning data``."""
+    """Add the subcommand ``index`` to ``lightning data``."""
     index = verbs.add_parser(
         "index",
         help="write an index of tars, so that they can be trained on in place",

@@ -1,4 +1,4 @@
-"""Options that several verbs of ``lightning data`` share.
+"""Options that several subcommands of ``lightning data`` share.
 
 Modules that are slow to import are imported inside functions.
 """

@@ -11,7 +11,7 @@ from pocketdit.errors import RunError
 
 
 def add_validate(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the verb ``validate`` to ``lightning data``."""
+    """Add the subcommand ``validate`` to ``lightning data``."""
     validate = verbs.add_parser(
         "validate",
         help="check every sample in every shard of a data set",

@@ -19,8 +19,9 @@ from pocketdit.export.coreml import alias, gelu  # noqa: F401  (the import regis
 Precision = Literal["float16", "float32"]
 Target = Literal["iOS17", "iOS18"]
 
-# The default pipeline of coremltools searches for patterns in about 90 passes, and its duration grows faster than the
-# size of the graph. The mobile form already has the structure that the graph should have, so these passes suffice.
+# The default pipeline of coremltools searches for patterns in about 90 passes, and its running time grows faster than
+# linearly with the size of the graph. The mobile form already has the structure that the graph should have, so these
+# passes suffice.
 _PASSES = [
     f"common::{name}"
     for name in (

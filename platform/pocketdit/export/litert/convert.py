@@ -75,7 +75,7 @@ def convert(
         OSError: The disk is full.
     """
     require_litert()
-    # The network caches tensors in its first call. If the tracer made this call, traced tensors would be cached.
+    # The network caches tensors during its first call. If the tracer made that call, traced tensors would be cached.
     with torch.no_grad():
         expected = module.eval()(**inputs)
     started = time.perf_counter()
