@@ -106,7 +106,7 @@ def test_traced_census_counts_the_arithmetic_of_the_training_form() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"channels": (32, 50)}, "channels must be multiples of 32 and of head_dim 16, and 50 is not"),
+        ({"channels": (32, 50)}, "channels must be multiples of 32 and of head_dim 16, but 50 is not"),
         ({"transformer_layers": (1,)}, "transformer_layers must contain as many numbers as channels"),
         ({"latent_std": (1.0,)}, "latent_std must be 4 positive numbers"),
     ],

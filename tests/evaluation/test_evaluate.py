@@ -243,7 +243,7 @@ def test_missing_files_are_listed_with_size_and_path(tmp_path: Path, capsys: pyt
 def test_files_that_cannot_be_fetched_are_not_denied(capsys: pytest.CaptureFixture[str]) -> None:
     """The weights for preference.yaml are downloaded with other commands."""
     assert main(["evaluate", str(ROOT / "experiments" / "eval" / "preference.yaml"), "--fetch"]) == 0
-    assert "provides no files of this evaluation; see the comments in its YAML file" in capsys.readouterr().out
+    assert "--fetch has no files for this evaluation; see the comments in its YAML file" in capsys.readouterr().out
 
 
 def test_command_needs_a_file(command: Callable[..., subprocess.CompletedProcess[str]]) -> None:

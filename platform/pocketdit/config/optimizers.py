@@ -44,7 +44,7 @@ MUON = "pocketdit.training.muon.MuonAdamW"
 SCHEDULE_FREE = "schedulefree.AdamWScheduleFree"
 
 TESTED = (
-    OptimizerSupport("torch.optim.AdamW", "the default choice; `fused: true` updates all weights in one kernel"),
+    OptimizerSupport("torch.optim.AdamW", "a good default; `fused: true` updates all weights in one kernel"),
     OptimizerSupport(
         MUON,
         "Muon for the matrices of the blocks, AdamW for the rest",
@@ -52,13 +52,13 @@ TESTED = (
     ),
     OptimizerSupport(
         "bitsandbytes.optim.AdamW8bit",
-        "8-bit state of large tensors",
+        "8-bit optimizer state for large tensors",
         refused=((FSDP2, "its state is not sharded"),),
         package="bitsandbytes",
     ),
     OptimizerSupport(
         SCHEDULE_FREE,
-        "no decay of the learning rate; its averaged weights replace the EMA weights",
+        "no learning rate decay; the averaged weights replace the EMA weights",
         refused=(
             (FSDP2, "the state of sharded weights starts at zero, but the iterate z must start at the weights"),
             (OWN_EMA, "the stage does not use the averaged weights"),

@@ -19,7 +19,7 @@ HEADER = '''\
 """The pipelines of PocketDiT in one file, for diffusers' ``trust_remote_code``.
 
 `lightning publish` generated this file from the modules of PocketDiT {version} that the headings name. If PocketDiT is
-installed, `from pocketdit import PocketDiTPipeline` can load the same folder without running this file.
+installed, its `PocketDiTPipeline` can load the same folder without running this file.
 """
 
 # Copyright of the PocketDiT authors. Licensed under the Apache License, Version 2.0.

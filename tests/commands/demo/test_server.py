@@ -152,7 +152,7 @@ def test_a_full_queue_refuses_requests(playground: Playground, monkeypatch: pyte
         ([("against.step", 1)], "against.step: unknown setting; did you mean 'against.steps'?"),
         ([("prompt", "two\nlines")], "prompt: a prompt must be a single line"),
         ([("prompt", "a")] * 65, "prompt: a request may have at most 64 prompts, not 65"),
-        ([("prompt", "a")] * 300, "at most 256 settings"),
+        ([("prompt", "a")] * 300, "the link is damaged, or contains more than 256 settings"),
     ],
 )
 def test_wrong_settings_are_refused_in_one_line(
