@@ -36,6 +36,7 @@ def loss_chart(run: TrainedRun) -> str:
             axis.plot(*zip(*points, strict=True), "--" if dashed else "-", linewidth=2 if dashed else 1, label=name)
         if all(value > 0 for points in run.curves.values() for _, value in points):
             axis.set_yscale("log")
+        axis.set_title(run.task, fontsize=10)
         axis.set_xlabel("step")
         axis.set_ylabel("loss")
         axis.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
