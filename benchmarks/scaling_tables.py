@@ -215,7 +215,7 @@ def encoding_table(counts: Counts) -> str:
 
 
 def storage_table() -> str:
-    """Return the table of the sizes and prices of data sets."""
+    """Return the table of the sizes of data sets and the prices of storing and transferring them."""
     rows = []
     for images in DATA_SETS:
         for side in (256, 1024):

@@ -74,7 +74,7 @@ class OpenedImage(NamedTuple):
 def open_image(
     content: bytes, at_least: tuple[int, int] | None = None, formats: tuple[str, ...] = FORMATS
 ) -> OpenedImage:
-    """Decode an image file, so that the image looks as in a color-managed viewer.
+    """Decode an image file so that it looks as it would in a color-managed viewer.
 
     Args:
         content: The bytes of the file.

@@ -184,7 +184,7 @@ class Numeracy:
         return vocabulary_limits(self.detector.backend.name, seen, best, "prompts")
 
     def _detect(self, image: ImageArray, asked: Iterable[str]) -> list[str]:
-        """Return the names of the detections, without duplicates."""
+        """Return the name of each detection, after removing duplicate detections of the same object."""
         names = list(dict.fromkeys(ALIASES.get(name, name) for name in asked))
         detections: list[Detection] = detect(self.detector, image, names)
         return without_duplicates((d.label.lower(), d.box) for d in detections if d.score >= self.threshold)

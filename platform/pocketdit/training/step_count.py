@@ -107,7 +107,10 @@ def two_blocks(network: nn.Module) -> int:
 
 
 def count_step(cost: StageCost, device: torch.device, bf16: bool) -> StepCount:
-    """Run the passes and the update of a step once on a device, and count them. The meta device represents a GPU."""
+    """Run the passes and the update of a step once on a device, and count what they cost.
+
+    The meta device represents a GPU.
+    """
     with precision_context(device, bf16):
         passes = [(step, count_pass(step)) for step in cost.passes(device)]
     return StepCount(cost, passes, count_update(cost.update(device)))

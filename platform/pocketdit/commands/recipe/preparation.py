@@ -218,7 +218,9 @@ def build_code(task: Build) -> list[str]:
 
 
 def source_of(task: Build) -> dict[str, str]:
-    """Return a digest of the names, sizes and modification times of a data set's source files.
+    """Return a digest of the paths, sizes and modification times of a data set's source files.
+
+    The dictionary is empty if the data set is generated.
 
     Raises:
         RunError: The source does not exist.
