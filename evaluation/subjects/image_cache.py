@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 from evaluation.contract import ImageArray, ImageSet, Prompt, PromptSet
 from pocketdit.errors import ConfigError, RunError, UserError
 from pocketdit.files import write_atomically
+from pocketdit.names import require_unicode
 
 _POLL_SECONDS = 2.0
 _PATIENCE_SECONDS = 600.0
@@ -127,14 +128,21 @@ def stored_images(root: Path) -> list[ImageSet]:
                 int(stored["images_each"]),
             )
             provenance = dict(manifest["made"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            check_ids(prompts)
+            for prompt in prompts.prompts:
+                require_unicode(prompt.text)
+            if prompts.images_each < 1:
+                raise ValueError("images_each must be at least 1")
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, UserError) as error:
             raise UserError(f"{file}: not a manifest of sampled images ({error})") from error
-        check_ids(prompts)
-        images = {
-            prompt.id: tuple(image_path(file.parent, prompt, number) for number in range(prompts.images_each))
-            for prompt in prompts.prompts
-        }
-        if all(is_complete(path) for paths in images.values() for path in paths):
+        numbers = range(prompts.images_each)
+        if all(
+            is_complete(image_path(file.parent, prompt, number)) for prompt in prompts.prompts for number in numbers
+        ):
+            images = {
+                prompt.id: tuple(image_path(file.parent, prompt, number) for number in numbers)
+                for prompt in prompts.prompts
+            }
             image_sets.append(ImageSet(prompts, images, provenance))
     return sorted(image_sets, key=lambda image_set: image_set.prompts.name)
 

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from evaluation.contract import ImageArray, Prompt, PromptSet, open_image
-from evaluation.subjects.image_cache import Rank, image_folder, rank_from_environment, sample_images, wait_for
+from evaluation.subjects.image_cache import (
+    Rank,
+    image_folder,
+    rank_from_environment,
+    sample_images,
+    stored_images,
+    wait_for,
+)
 from pocketdit.errors import RunError, UserError
 
 PROMPTS = PromptSet("three", tuple(Prompt(f"{i:05d}", f"text {i}", {"tag": "x"}) for i in range(3)), images_each=2)
@@ -107,3 +114,44 @@ def test_truncated_image_is_reported_and_sampled_again(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(UserError, match="no such image"):
         open_image(path)
+
+
+def test_complete_image_sets_are_read_from_their_folder(tmp_path: Path) -> None:
+    other = PromptSet("a", (Prompt("z", "text z"),))
+    sampled = [sample_images(ConstantSampler(seed), PROMPTS, tmp_path) for seed in (0, 1)]
+    with pytest.raises(ValueError, match="invalid literal"):
+        sample_images(ConstantSampler(), other, tmp_path)  # its id is not a number, so its manifest has no image
+    found = stored_images(tmp_path)
+    assert [image_set.prompts.name for image_set in found] == ["three", "three"]
+    assert sorted(image_set.provenance["seed"] for image_set in found) == [0, 1]
+    for image_set in found:
+        (expected,) = (each for each in sampled if each.provenance == image_set.provenance)
+        assert image_set.images == expected.images
+        assert [prompt.text for prompt in image_set.prompts.prompts] == ["text 0", "text 1", "text 2"]
+    next(iter(sampled[1].images.values()))[1].unlink()
+    assert [image_set.provenance["seed"] for image_set in stored_images(tmp_path)] == [0]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "", "[]", "[" * 100_000, '{"prompts": 3}',
+        '{"made": {}, "prompts": {"name": "a", "images_each": 1, "prompts": []}}',
+        '{"made": {}, "prompts": {"name": "a", "images_each": 1, "prompts": [{"id": "../a", "text": "x"}]}}',
+        '{"made": {}, "prompts": {"name": "a", "images_each": 0, "prompts": [{"id": "a", "text": "x"}]}}',
+        '{"made": {}, "prompts": {"name": "a", "images_each": 1, "prompts": [{"id": "a", "text": "\\ud800"}]}}',
+    ],
+    ids=["empty", "list", "deep", "no prompts", "no prompt", "path", "no images", "surrogate"],
+)  # fmt: skip
+def test_a_damaged_manifest_is_named(content: str, tmp_path: Path) -> None:
+    (tmp_path / "key").mkdir()
+    (tmp_path / "key" / "manifest.json").write_text(content)
+    with pytest.raises(UserError, match=r"key/manifest\.json: not a manifest of sampled images"):
+        stored_images(tmp_path)
+
+
+def test_a_huge_number_of_images_is_not_enumerated(tmp_path: Path) -> None:
+    (tmp_path / "key").mkdir()
+    manifest = {"made": {}, "prompts": {"name": "a", "images_each": 10**12, "prompts": [{"id": "a", "text": "x"}]}}
+    (tmp_path / "key" / "manifest.json").write_text(json.dumps(manifest))
+    assert stored_images(tmp_path) == []
