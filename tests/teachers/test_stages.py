@@ -64,7 +64,7 @@ def test_stage_learns_from_qwen_image(overrides: list[str], stage: str, more: li
 def test_latents_of_a_stand_in_are_refused_before_anything_is_loaded(
     stage: str, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Loading the teacher would fail with another error, because there is no such folder."""
+    """The teacher's folder does not exist, so loading the teacher would fail with a different error."""
     file = str(ROOT / "experiments" / f"{stage}.yaml")
     teacher = "stage.init_args.teacher.init_args={repository: no_such_folder}"
     assert main(["run", file, *locations(scenes, tmp_path), *COMMON, QWEN, teacher, "parents={}"]) == 2

@@ -198,7 +198,7 @@ def _objects(prompt: Prompt) -> Mapping[str, int]:
 
 
 def _class_of(name: str, classes: Sequence[str] | None) -> str | None:
-    """Return a detector's class for an object, such as "dining table" for "table", or None if there is no such class.
+    """Return a detector's class for an object, such as "dining table" for "table", or None if it has none.
 
     Args:
         name: Name of the object.

@@ -37,8 +37,8 @@ def cost_of_point(
 ) -> Cost:
     """Return the measured cost of an operating point in one format or, if it was not measured, the predicted cost.
 
-    The prediction is based on the newest bundle in this format. If there is no such bundle, it is based on a bundle in
-    another format, which has the same operations, or else on the description of the network.
+    The prediction is based on the newest bundle in this format. Without one, it is based on a bundle in another format,
+    which has the same operations, or else on the description of the network.
 
     Args:
         point: The operating point.

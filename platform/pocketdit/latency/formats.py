@@ -11,7 +11,7 @@ class Format:
         name: Name of the export target, and of its YAML file in ``experiments/export/``.
         title: Name in tables.
         stores_palettes: Whether palettized weights are stored as palettes. Otherwise, they are stored in fp16.
-        measured_by: Name of the command that measures a bundle on a device. Empty if there is no such command.
+        measured_by: Name of the command that measures a bundle on a device. Empty if bundles cannot be measured.
         note: Note on predictions for this format.
     """
 

@@ -55,7 +55,7 @@ def run(
     Args:
         loaded: The configuration.
         resume: The name or path of the run to resume. "" resumes the experiment's run ``name`` or, without a name, its
-            latest run; if there is no such run, a new run starts. None always starts a new run.
+            latest run. If that run does not exist, a new run starts. None always starts a new run.
         name: Name of a new run. Defaults to the current time.
         allow_changes: Whether a resumed run may continue with different settings.
         callbacks: Callbacks in addition to those that every run has.
